@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+# How our own programs, examples, tests and benchmarks are compiled. Nothing here reaches a user of
+# the library target.
+include(cmake/cpu_check.cmake)
+
+# The dense products of our programs: PLMSCOPE_GEMM, with `auto` resolved.
+set(plmscope_gemm "${PLMSCOPE_GEMM}")
+if(plmscope_gemm STREQUAL auto)
+  if(TARGET plmscope::onednn)
+    set(plmscope_gemm onednn)
+  elseif(TARGET plmscope::openblas)
+    set(plmscope_gemm openblas)
+  else()
+    set(plmscope_gemm eigen)
+  endif()
+elseif(NOT plmscope_gemm MATCHES "^(eigen|onednn|openblas)$")
+  message(FATAL_ERROR "PLMSCOPE_GEMM is '${PLMSCOPE_GEMM}'; use auto, eigen, onednn or openblas")
+elseif(NOT plmscope_gemm STREQUAL eigen AND NOT TARGET plmscope::${plmscope_gemm})
+  message(FATAL_ERROR "PLMSCOPE_GEMM=${plmscope_gemm}, but that library was not found")
+endif()
+message(STATUS "plmscope ${PROJECT_VERSION}: dense products by ${plmscope_gemm} (Eigen "
+               "${Eigen3_VERSION} found), compiled for this processor: ${PLMSCOPE_NATIVE}")
+
+find_program(PLMSCOPE_CCACHE ccache)
+mark_as_advanced(PLMSCOPE_CCACHE)
+if(PLMSCOPE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${PLMSCOPE_CCACHE}")
+endif()
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+set(plmscope_warnings -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Werror)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # g++ 12 finds its own AVX-512 intrinsics uninitialised (GCC bug 105593).
+  list(APPEND plmscope_warnings -Wno-maybe-uninitialized)
+endif()
+set(plmscope_native_flags "")
+if(PLMSCOPE_NATIVE)
+  set(plmscope_native_flags -march=native)
+endif()
+
+# One object library for all programs: it ends them with one sentence on the wrong processor.
+plmscope_cpu_check(plmscope_cpu_check ${plmscope_native_flags})
+
+# plmscope_program(NAME SOURCE... [GEMM]): an executable of ours. With GEMM it is linked with the
+# chosen provider and sees PLMSCOPE_PROGRAM_GEMM_{ONEDNN,OPENBLAS,EIGEN}=1.
+function(plmscope_program name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "GEMM" "" "")
+  add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE plmscope::plmscope plmscope_cpu_check)
+  target_compile_options(${name} PRIVATE ${plmscope_warnings} ${plmscope_native_flags})
+  # "native" means another processor on another machine: its name in the command makes Ninja and
+  # ccache notice.
+  target_compile_definitions(${name} PRIVATE PLMSCOPE_PROCESSOR="${plmscope_processor}")
+  if(arg_GEMM)
+    string(TOUPPER "${plmscope_gemm}" upper)
+    target_compile_definitions(${name} PRIVATE PLMSCOPE_PROGRAM_GEMM_${upper}=1)
+    if(NOT plmscope_gemm STREQUAL eigen)
+      target_link_libraries(${name} PRIVATE plmscope::${plmscope_gemm})
+    endif()
+  endif()
+endfunction()

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT
+#include "training.hpp"
+
+#include <plmscope/acts/esm2_reader.hpp>
+#include <plmscope/acts/shuffled_rows.hpp>
+#include <plmscope/io/byte_source.hpp>
+#include <plmscope/sae/checkpoint.hpp>
+#include <plmscope/train/progress_bar.hpp>
+#include <plmscope/train/trainer.hpp>
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdio>
+#include <memory>
+
+namespace {
+
+struct train_command {
+  common_options common;
+  training_options training;
+  std::string model;
+  std::string proteins;
+  std::string out = "sae.safetensors";
+};
+
+plmscope::normalization normalization_of(const std::string& name) {
+  for (const auto kind : {plmscope::normalization::none, plmscope::normalization::scalar,
+                          plmscope::normalization::per_dimension}) {
+    if (name == plmscope::normalizer::name(kind)) return kind;
+  }
+  return plmscope::normalization::token_layer_norm;
+}
+
+/// One JSON object a line, each written whole.
+class metrics_file {
+ public:
+  explicit metrics_file(const std::string& path) {
+    if (path.empty()) return;
+    file_ = std::fopen(path.c_str(), "w");
+    if (file_ == nullptr) {
+      throw plmscope::error(plmscope::rules::file_open, {.where = path});
+    }
+  }
+  ~metrics_file() {
+    if (file_ != nullptr) std::fclose(file_);
+  }
+  metrics_file(const metrics_file&) = delete;
+  metrics_file& operator=(const metrics_file&) = delete;
+  void add(const plmscope::training_metrics& m) {
+    if (file_ == nullptr) return;
+    fmt::print(file_, "{}\n", metrics_json(m).dump());
+    std::fflush(file_);
+  }
+
+ private:
+  std::FILE* file_ = nullptr;
+};
+
+void run_train(const train_command& o) {
+  const auto sequences = read_sequences(o.proteins);
+  program_model esm = program_model::load(o.model, {}, program_backend(o.common.thread_count()));
+  const auto site = plmscope::parse_site(o.training.site);
+  esm.check(site);
+  std::size_t residues = 0;
+  for (const auto& s : sequences) residues += s.size();
+  json_object out{{"model", o.model}, {"proteins", sequences.size()}, {"residues", residues},
+           {"site", o.training.site}, {"steps", o.training.steps}, {"out", o.out}};
+  if (o.common.dry_run) {
+    return print_result(o.common, out,
+                        fmt::format("would train on {} residues of {} proteins at {}, {} steps of "
+                                    "{} rows, and write {}\n",
+                                    residues, sequences.size(), o.training.site, o.training.steps,
+                                    o.training.batch, o.out));
+  }
+  trained t = train_sae(esm, sequences, o.training, o.common);
+  plmscope::save_sae(t.model, o.out);
+  out["last"] = metrics_json(t.last);
+  print_result(o.common, out,
+               fmt::format("FVU {:.4f}, explained variance {:.4f}, cosine {:.4f}, L0 {:.1f}, dead "
+                           "{:.1f} %\nwrote {}\n",
+                           t.last.fvu, t.last.explained_variance, t.last.cosine, t.last.l0,
+                           100 * t.last.dead_share, o.out));
+}
+
+}  // namespace
+
+json_object metrics_json(const plmscope::training_metrics& m) {
+  return {{"step", m.step},
+          {"tokens", m.tokens},
+          {"loss", number_or_null(m.loss)},
+          {"aux_loss", number_or_null(m.aux_loss)},
+          {"fvu", number_or_null(m.fvu)},
+          {"explained_variance", number_or_null(m.explained_variance)},
+          {"cosine", number_or_null(m.cosine)},
+          {"l0", m.l0},
+          {"dead_share", m.dead_share},
+          {"learning_rate", m.learning_rate},
+          {"gradient_norm", number_or_null(m.gradient_norm)},
+          {"seconds", m.seconds}};
+}
+
+std::vector<std::string> read_sequences(const std::string& file) {
+  bool table = false;
+  {
+    plmscope::line_reader lines{std::filesystem::path(file)};
+    std::string_view line;
+    table = lines.next(line) && line.starts_with("Entry\t");
+  }
+  std::vector<std::string> out;
+  if (table) {
+    for (auto& p : plmscope::read_uniprot_tsv(std::filesystem::path(file))) {
+      out.push_back(std::move(p.sequence));
+    }
+  } else {
+    for (auto& p : plmscope::read_fasta(std::filesystem::path(file))) {
+      out.push_back(std::move(p.sequence));
+    }
+  }
+  return out;
+}
+
+trained train_sae(program_model& esm, const std::vector<std::string>& sequences,
+                  const training_options& o, const common_options& common) {
+  const auto site = plmscope::parse_site(o.site);
+  const std::size_t features = o.features == 0 ? 8 * esm.d_model() : o.features;
+  const double lr =
+      o.lr > 0 ? o.lr : 2e-4 / std::sqrt(static_cast<double>(features) / 16384.0);
+  using reader_type = plmscope::esm2_reader<program_backend>;
+  plmscope::shuffled_rows<reader_type, program_backend> rows(
+      reader_type(esm, site, sequences, common.seed), common.seed, o.buffer_rows);
+
+  auto& be = esm.backend();
+  const auto sample_view = rows.next(be, std::max<std::size_t>(o.batch, 4096));
+  std::vector<float> sample(sample_view.size());
+  be.download(sample_view, std::span<float>(sample));
+
+  program_sae model({.d_model = esm.d_model(),
+                     .features = features,
+                     .sparsifier = {.k = o.k},
+                     .normalize = plmscope::fit_normalizer(
+                         normalization_of(o.normalize), std::span<const float>(sample), esm.d_model()),
+                     .seed = common.seed},
+                    be);
+  model.source = rows.source();
+  plmscope::trainer fit{.steps = o.steps, .batch = o.batch, .optimizer = plmscope::adam{.lr = lr}};
+  fit.schedule = {.warmup = std::max<std::size_t>(o.steps / 20, 1), .decay_start = o.steps * 4 / 5};
+  fit.dead.alpha = o.aux_alpha;
+  fit.dead.k = o.k_aux;
+  const auto total = static_cast<std::int64_t>(o.steps * o.batch);
+  fit.dead.dead_after =
+      o.dead_after > 0 ? o.dead_after : std::min<std::int64_t>(10'000'000, std::max<std::int64_t>(total / 10, 1));
+  fit.log_every = std::max<std::size_t>(o.steps / 200, 1);
+
+  metrics_file log(o.metrics);
+  plmscope::progress_bar bar;
+  trained out{std::move(model), {}};
+  out.last = fit(out.model, rows, [&](const plmscope::training_metrics& m) {
+    bar(m);
+    log.add(m);
+  });
+  auto& record = out.model.training_record;
+  record["steps"] = std::to_string(o.steps);
+  record["batch"] = std::to_string(o.batch);
+  record["learning_rate"] = fmt::format("{}", lr);
+  record["seed"] = std::to_string(common.seed);
+  record["rows"] = std::to_string(out.last.tokens);
+  record["fvu"] = fmt::format("{:.6f}", out.last.fvu);
+  record["l0"] = fmt::format("{:.3f}", out.last.l0);
+  record["dead_share"] = fmt::format("{:.5f}", out.last.dead_share);
+  return out;
+}
+
+void add_training_flags(CLI::App& c, training_options& o) {
+  c.add_option("--site", o.site, "Where in the model: embeddings, resid_post.L, final_norm")
+      ->capture_default_str();
+  c.add_option("--features", o.features, "Latents; 0 means 8 per dimension")->capture_default_str();
+  c.add_option("--k", o.k, "Active latents per residue (Gao et al. 2024)")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  c.add_option("--steps", o.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
+  c.add_option("--batch", o.batch, "Residues an update")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+  c.add_option("--lr", o.lr, "Adam's learning rate; 0 means 2e-4 / sqrt(features / 16384)")
+      ->check(CLI::NonNegativeNumber);
+  c.add_option("--aux-k", o.k_aux, "Dead latents per residue in AuxK; 0 means half the width");
+  c.add_option("--aux-alpha", o.aux_alpha, "Weight of the AuxK loss; 0 turns it off")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  c.add_option("--dead-after", o.dead_after,
+               "Residues without firing until a latent counts as dead; 0 means a tenth of the run");
+  c.add_option("--normalize", o.normalize, "How rows are scaled; kept in the SAE file")
+      ->check(CLI::IsMember({"none", "scalar", "per_dimension", "token_layer_norm"}))
+      ->capture_default_str();
+  c.add_option("--buffer", o.buffer_rows, "Rows of the shuffle buffer")->capture_default_str();
+  c.add_option("--metrics", o.metrics, "Write metrics.jsonl, one object a logged step");
+}
+
+void add_train(CLI::App& app) {
+  auto o = std::make_shared<train_command>();
+  CLI::App* c = app.add_subcommand("train", "Train a TopK SAE on the activations of a model");
+  c->add_option("model", o->model, "Folder or safetensors file with ESM-2 weights")->required();
+  c->add_option("proteins", o->proteins, "FASTA(.gz) or UniProt TSV(.gz)")->required();
+  add_training_flags(*c, o->training);
+  c->add_option("--out", o->out, "SAE file to write")->capture_default_str();
+  add_common(*c, o->common,
+             "plmscope train esm2_t6_8M_UR50D uniref50.fasta.gz --site resid_post.3 --features 4096 "
+             "--k 64 --out sae.safetensors");
+  c->callback([o] { run_train(*o); });
+}

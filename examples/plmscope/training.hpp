@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "backend.hpp"
+#include "command.hpp"
+
+#include <plmscope/io/fasta.hpp>
+#include <plmscope/io/uniprot_tsv.hpp>
+#include <plmscope/plm/esm2.hpp>
+#include <plmscope/sae/sae.hpp>
+#include <plmscope/train/metrics.hpp>
+
+#include <string>
+#include <vector>
+
+// Training as `train` and `demo` do it.
+
+using program_sae = plmscope::sae<plmscope::top_k, program_backend>;
+using program_model = plmscope::esm2<program_backend>;
+
+struct training_options {
+  std::string site = "resid_post.3";
+  std::size_t features = 0;  // 0: 8 per dimension
+  std::size_t k = 32;
+  std::size_t steps = 5000;
+  std::size_t batch = 2048;
+  double lr = 0;  // 0: 2e-4 / sqrt(features / 16,384)
+  std::size_t k_aux = 0;
+  double aux_alpha = 1.0 / 32;
+  std::int64_t dead_after = 0;  // 0: a tenth of the rows of the run, at most 10 million
+  std::string normalize = "scalar";
+  std::size_t buffer_rows = std::size_t{1} << 18;
+  std::string metrics;  // metrics.jsonl; empty: none
+};
+
+/// Adds the flags of `training_options`.
+void add_training_flags(CLI::App& command, training_options& options);
+
+/// The sequences of a FASTA file or a UniProt table (decided by content).
+std::vector<std::string> read_sequences(const std::string& file);
+
+struct trained {
+  program_sae model;
+  plmscope::training_metrics last;
+};
+
+/// Trains and fills source and training record.
+trained train_sae(program_model& esm, const std::vector<std::string>& sequences,
+                  const training_options& options, const common_options& common);
+
+json_object metrics_json(const plmscope::training_metrics& m);

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/acts/activation_batch.hpp>
+#include <plmscope/acts/reader.hpp>
+#include <plmscope/acts/rules.hpp>
+#include <plmscope/core/rng.hpp>
+#include <plmscope/plm/esm2.hpp>
+#include <plmscope/plm/packed_batch.hpp>
+#include <plmscope/plm/site.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+/// Copies the rows of residues at one site, leaving out `<cls>` and `<eos>` of every sequence.
+template <class B>
+class keep_residues {
+ public:
+  keep_residues(site at, matrix<typename B::real, B>& out) : at_(at), out_(out) {}
+
+  site last_site() const { return at_; }
+  void operator()(B& be, site here, view<B> states, const batch_slice& slice) {
+    if (here != at_) return;
+    for (std::size_t s = 0; s < slice.sequences(); ++s) {
+      const auto first = static_cast<std::size_t>(slice.offsets[s]) + 1;
+      const auto last = static_cast<std::size_t>(slice.offsets[s + 1]) - 1;
+      be.copy(const_view<B>(states.row_range(first, last - first)),
+               out_.all().row_range(next_, last - first));
+      next_ += last - first;
+    }
+  }
+
+ private:
+  site at_;
+  matrix<typename B::real, B>& out_;
+  std::size_t next_ = 0;
+};
+
+/// Reads activations of ESM-2 at one site, running the model on the fly and no further than the
+/// site. Rows are residues; which protein and position each belongs to is known. The model must
+/// outlive the reader. Errors: `acts_no_proteins`, `acts_site`, and those of tokenizer and model.
+template <class Backend = cpu>
+class esm2_reader {
+ public:
+  esm2_reader(esm2<Backend>& model, site at, std::vector<std::string> sequences,
+              std::uint64_t seed = 0, std::size_t tokens_per_batch = 8192)
+      : model_(&model),
+        at_(at),
+        sequences_(std::move(sequences)),
+        seed_(seed),
+        tokens_per_batch_(tokens_per_batch) {
+    model.check(at);
+    if (at.kind() == site_kind::logits) throw error(rules::acts_site, {.found = to_string(at)});
+    for (const auto& s : sequences_) total_rows_ += s.size();
+    if (total_rows_ == 0) throw error(rules::acts_no_proteins, {.found = "no residue"});
+  }
+
+  activation_source source() const { return model_->source(at_); }
+  std::size_t width() const noexcept { return model_->width(at_); }
+  std::size_t total_rows() const noexcept { return total_rows_; }
+  std::size_t proteins() const noexcept { return sequences_.size(); }
+  const std::vector<std::string>& sequences() const noexcept { return sequences_; }
+
+  void rewind(std::size_t epoch) noexcept {
+    next_ = 0;
+    epoch_ = epoch;
+  }
+
+  bool read(Backend& be, activation_batch<Backend>& out) {
+    out.origins.clear();
+    batch_.clear();
+    const permutation order(sequences_.size(), seed_, 0xac7500 + epoch_);
+    while (next_ < sequences_.size() && batch_.rows() < tokens_per_batch_) {
+      const std::size_t p = epoch_ == 0 ? next_ : static_cast<std::size_t>(order(next_));
+      if (!batch_.empty() && batch_.rows() + sequences_[p].size() + 2 > tokens_per_batch_) break;
+      ++next_;
+      if (sequences_[p].empty()) continue;
+      batch_.add(sequences_[p]);
+      for (std::size_t i = 0; i < sequences_[p].size(); ++i) {
+        out.origins.push_back({static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(i)});
+      }
+    }
+    if (batch_.empty()) return false;
+    out.rows.reshape(be, out.origins.size(), width());
+    model_->forward(batch_, keep_residues<Backend>(at_, out.rows));
+    if (!be.all_finite(out.rows)) {
+      throw error(rules::acts_not_finite,
+                  {.where = "batch from protein " + std::to_string(out.origins.front().protein),
+                   .remedy = "check the model file with `plmscope info`"});
+    }
+    return true;
+  }
+
+ private:
+  esm2<Backend>* model_;
+  site at_;
+  std::vector<std::string> sequences_;
+  std::uint64_t seed_;
+  std::size_t tokens_per_batch_;
+  std::size_t total_rows_ = 0;
+  std::size_t next_ = 0;
+  std::size_t epoch_ = 0;
+  packed_batch batch_;
+};
+
+}  // namespace plmscope

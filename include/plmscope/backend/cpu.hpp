@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/backend/cpu/aligned_buffer.hpp>
+#include <plmscope/backend/cpu/attention.hpp>
+#include <plmscope/backend/cpu/dense.hpp>
+#include <plmscope/backend/cpu/gemm_eigen.hpp>
+#include <plmscope/backend/cpu/optimizer.hpp>
+#include <plmscope/backend/cpu/rows.hpp>
+#include <plmscope/backend/cpu/select.hpp>
+#include <plmscope/backend/cpu/sparse.hpp>
+#include <plmscope/backend/cpu/transformer.hpp>
+#include <plmscope/backend/primitives.hpp>
+#include <plmscope/core/thread_pool.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+/// The processor backend: one page of primitives over row-major views. The value carries its
+/// threads; copies share them. Every primitive computes fixed tiles of rows and combines partial
+/// sums in tile order, so results are the same bits for any number of threads, and a row's result
+/// does not depend on which other rows stand in the batch.
+///
+/// `Real` is the type of activations and parameters (float; double for tests), `Gemm` the provider
+/// of dense products (`eigen_gemm`, `openblas_gemm`, `onednn_gemm`).
+///
+/// What each primitive computes, its shapes and its edge behaviour are stated once, in
+/// `backend/primitives.hpp`.
+template <class Real, class Gemm>
+class basic_cpu {
+ public:
+  using real = Real;
+  using gemm_provider = Gemm;
+  template <class T>
+  using buffer = aligned_buffer<T>;
+  using packed = typename Gemm::template packed<Real>;
+  using mat = view<basic_cpu, Real>;
+  using cmat = view<basic_cpu, const Real>;
+  template <class T>
+  using cvec = view<basic_cpu, const T>;
+
+  static constexpr bool on_host = true;
+  static constexpr std::string_view id = "cpu";
+
+  explicit basic_cpu(std::size_t threads = available_threads())
+      : pool_(std::make_shared<thread_pool>(threads)) {}
+
+  std::size_t threads() const noexcept { return pool_->threads(); }
+  thread_pool& pool() noexcept { return *pool_; }
+  static std::string_view gemm_name() noexcept { return Gemm::name(); }
+
+  // Memory.
+  template <class T>
+  buffer<T> allocate(std::size_t n) {
+    return buffer<T>(n);
+  }
+  template <class T>
+  void fill(view<basic_cpu, T> x, T value) {
+    cpu_kernels::fill(*pool_, x, value);
+  }
+  template <class T, class U>
+  void copy(view<basic_cpu, T> from, view<basic_cpu, U> to) {
+    cpu_kernels::copy(*pool_, from, to);
+  }
+  template <class T, class U>
+  void upload(std::span<const T> from, view<basic_cpu, U> to) {
+    cpu_kernels::copy(*pool_, view<basic_cpu, const T>(from.data(), to.rows(), to.cols()), to);
+  }
+  template <class T, class U>
+  void download(view<basic_cpu, T> from, std::span<U> to) {
+    cpu_kernels::copy(*pool_, from, view<basic_cpu, U>(to.data(), from.rows(), from.cols()));
+  }
+  void synchronize() noexcept {}
+
+  // Dense products.
+  packed pack(cmat weight) {
+    return packed(*pool_, weight.data(), weight.rows(), weight.cols(), weight.stride());
+  }
+  void linear(cmat x, const packed& w, cmat bias, mat out, epilogue then = epilogue::none) {
+    cpu_kernels::linear<Gemm>(*pool_, x, w, bias, out, then);
+  }
+  void gemm_nt(cmat a, cmat b, mat c, Real beta = 0) { cpu_kernels::gemm_nt<Gemm>(*pool_, a, b, c, beta); }
+  void gemm_nn(cmat a, cmat b, mat c, Real beta = 0) { cpu_kernels::gemm_nn<Gemm>(*pool_, a, b, c, beta); }
+  void gemm_tn(cmat a, cmat b, mat c, Real beta = 0) { cpu_kernels::gemm_tn<Gemm>(*pool_, a, b, c, beta); }
+
+  // Rows.
+  void add_row(mat x, cmat row, Real alpha = 1) { cpu_kernels::add_row(*pool_, x, row, alpha); }
+  void scale_columns(mat x, cmat factors) { cpu_kernels::scale_columns(*pool_, x, factors); }
+  void axpy(Real alpha, cmat x, mat y) { cpu_kernels::axpy(*pool_, alpha, x, y); }
+  void scale(mat x, Real alpha) { cpu_kernels::scale(*pool_, x, alpha); }
+  void column_sums(cmat x, mat out) { cpu_kernels::column_sums(*pool_, x, out); }
+  void row_norms(cmat x, mat out) { cpu_kernels::row_norms(*pool_, x, out); }
+  void normalize_rows(mat x, Real epsilon) { cpu_kernels::normalize_rows(*pool_, x, epsilon); }
+  void project_rows(mat gradient, cmat direction, Real epsilon) {
+    cpu_kernels::project_rows(*pool_, gradient, direction, epsilon);
+  }
+  void row_moments(cmat x, mat mean, mat deviation, std::size_t ddof, Real epsilon) {
+    cpu_kernels::row_moments(*pool_, x, mean, deviation, ddof, epsilon);
+  }
+  void affine_rows(cmat x, cmat shift, cmat factor, mat out) {
+    cpu_kernels::affine_rows(*pool_, x, shift, factor, out);
+  }
+  void gather_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
+    cpu_kernels::gather_rows(*pool_, x, ids, out);
+  }
+  void scatter_add_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
+    cpu_kernels::scatter_add_rows(*pool_, x, ids, out);
+  }
+  void reciprocal(Real alpha, cmat x, mat out) { cpu_kernels::reciprocal(*pool_, alpha, x, out); }
+  void row_dots(cmat a, cmat b, mat out) { cpu_kernels::row_dots(*pool_, a, b, out); }
+  void column_dots(cmat a, cmat b, mat out) { cpu_kernels::column_dots(*pool_, a, b, out); }
+  void weighted_row_sum(cmat w, cmat s, mat out, Real alpha) {
+    cpu_kernels::weighted_row_sum(*pool_, w, s, out, alpha);
+  }
+  void add_sum(cmat x, view<basic_cpu, double> slot) { cpu_kernels::add_sum(*pool_, x, slot); }
+  void add_sum_squares(cmat x, view<basic_cpu, double> slot) {
+    cpu_kernels::add_sum_squares(*pool_, x, slot);
+  }
+  void clip_factor(cvec<double> sum_squares, double limit, view<basic_cpu, double> out) {
+    out[0] = std::min(1.0, limit / (std::sqrt(sum_squares[0]) + 1e-6));
+  }
+  bool all_finite(cmat x) { return cpu_kernels::all_finite(*pool_, x); }
+
+  // Selection.
+  template <class Order = by_value, class Codes>
+  void top_k_rows(cmat pre, std::size_t k, Order order, Codes& out) {
+    cpu_kernels::top_k_rows(*pool_, *this, pre, k, order, out);
+  }
+
+  // Sparse codes.
+  template <class Codes>
+  void decode(const Codes& z, cmat dictionary, cmat bias, mat out) {
+    cpu_kernels::decode(*pool_, z, dictionary, bias, out);
+  }
+  template <class Codes, class RowLoss>
+  void reconstruct(const Codes& z, cmat dictionary, cmat bias, cmat target, const RowLoss& loss,
+                   mat gradient, mat dz, mat rows) {
+    cpu_kernels::reconstruct(*pool_, z, dictionary, bias, target, loss, gradient, dz,
+                             rows);
+  }
+  template <class Codes>
+  void sampled_dot(const Codes& z, cmat gradient, cmat dictionary, mat dz) {
+    cpu_kernels::sampled_dot(*pool_, z, gradient, dictionary, dz);
+  }
+  template <class Codes, class Transposed>
+  void transpose(const Codes& z, Transposed& out) {
+    cpu_kernels::transpose(*pool_, *this, z, out);
+  }
+  template <class Transposed>
+  void sparse_backward(const Transposed& by_feature, cmat z, cmat dz, cmat gradient, cmat x,
+                       mat d_decoder, mat d_encoder, mat d_bias, Real beta = 0) {
+    cpu_kernels::sparse_backward(*pool_, by_feature, z, dz, gradient, x, d_decoder, d_encoder,
+                                 d_bias, beta);
+  }
+
+  // Optimizer.
+  void adam(mat parameters, cmat gradient, mat m, mat v, const adam_step<Real>& s,
+            cvec<double> factor = {}) {
+    cpu_kernels::adam(*pool_, parameters, gradient, m, v, s, factor);
+  }
+  void sign_step(mat parameters, cmat gradient, Real rate) {
+    cpu_kernels::sign_step(*pool_, parameters, gradient, rate);
+  }
+
+  // Latents.
+  template <class Codes>
+  void count_fired(const Codes& z, view<basic_cpu, std::int64_t> since, std::int64_t tokens,
+                   Real least) {
+    cpu_kernels::count_fired(z, since, tokens, least);
+  }
+  std::size_t ids_where(cvec<std::int64_t> since, std::int64_t at_least,
+                        view<basic_cpu, std::uint32_t> out) {
+    return cpu_kernels::ids_where(since, at_least, out);
+  }
+
+  // Transformer.
+  void embed(cmat table, cvec<std::int32_t> tokens, cmat row_scale, mat out) {
+    cpu_kernels::embed(*pool_, table, tokens, row_scale, out);
+  }
+  void layer_norm(cmat x, cmat gain, cmat bias, Real epsilon, mat out) {
+    cpu_kernels::layer_norm(*pool_, x, gain, bias, epsilon, out);
+  }
+  void gelu(mat x) { cpu_kernels::gelu(*pool_, x); }
+  void rotary(mat q, mat k, std::size_t head_dim, cvec<std::int32_t> positions, cmat cosines,
+              cmat sines, Real q_scale) {
+    cpu_kernels::rotary(*pool_, q, k, head_dim, positions, cosines, sines, q_scale);
+  }
+  void attention(cmat q, cmat k, cmat v, std::size_t head_dim, cvec<std::int64_t> offsets,
+                 std::size_t longest, mat out) {
+    cpu_kernels::attention(*pool_, q, k, v, head_dim, offsets, longest, out);
+  }
+
+ private:
+  std::shared_ptr<thread_pool> pool_;
+};
+
+}  // namespace plmscope

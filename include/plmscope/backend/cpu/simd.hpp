@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/config.hpp>
+
+#include <cstddef>
+#include <cstring>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+namespace cpu_kernels {
+
+// Short vectors in the compilers' common notation (g++, clang); the widest register of the target.
+#if defined(__AVX512F__)
+inline constexpr std::size_t vector_bytes = 64;
+#elif defined(__AVX__)
+inline constexpr std::size_t vector_bytes = 32;
+#else
+inline constexpr std::size_t vector_bytes = 16;
+#endif
+
+template <class Real>
+struct simd {
+  typedef Real vec __attribute__((vector_size(vector_bytes), may_alias));
+  static constexpr std::size_t lanes = vector_bytes / sizeof(Real);
+
+  [[gnu::always_inline]] static inline void load(vec& v, const Real* p) noexcept {
+    std::memcpy(&v, p, sizeof v);
+  }
+  [[gnu::always_inline]] static inline void store(Real* p, const vec& v) noexcept {
+    std::memcpy(p, &v, sizeof v);
+  }
+  [[gnu::always_inline]] static inline Real total(const vec& v) noexcept {
+    Real lane[lanes];
+    std::memcpy(lane, &v, sizeof v);
+    for (std::size_t width = lanes / 2; width > 0; width /= 2) {
+      for (std::size_t i = 0; i < width; ++i) lane[i] += lane[i + width];
+    }
+    return lane[0];
+  }
+};
+
+/// Inner product in a fixed order (four running vectors, then the tail).
+template <class Real>
+inline Real dot(const Real* a, const Real* b, std::size_t n) noexcept {
+  using s = simd<Real>;
+  typename s::vec sum[4] = {};
+  std::size_t i = 0;
+  for (; i + 4 * s::lanes <= n; i += 4 * s::lanes) {
+    for (std::size_t u = 0; u < 4; ++u) {
+      typename s::vec x, y;
+      s::load(x, a + i + u * s::lanes);
+      s::load(y, b + i + u * s::lanes);
+      sum[u] += x * y;
+    }
+  }
+  for (; i + s::lanes <= n; i += s::lanes) {
+    typename s::vec x, y;
+    s::load(x, a + i);
+    s::load(y, b + i);
+    sum[0] += x * y;
+  }
+  sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  Real result = s::total(sum[0]);
+  for (; i < n; ++i) result += a[i] * b[i];
+  return result;
+}
+
+/// out[j] (+)= sum_e weight(e) * row(e)[j] for columns [first, first + Vectors * lanes): running
+/// sums stay in registers while the rows stream by.
+template <std::size_t Vectors, class Real, class Weight, class Row>
+[[gnu::always_inline]] inline void weighted_sum_chunk(std::size_t n, std::size_t first,
+                                                      const Weight& weight, const Row& row,
+                                                      Real* out) noexcept {
+  using s = simd<Real>;
+  typename s::vec sum[Vectors];
+  for (std::size_t u = 0; u < Vectors; ++u) s::load(sum[u], out + first + u * s::lanes);
+  for (std::size_t e = 0; e < n; ++e) {
+    const Real w = weight(e);
+    const Real* from = row(e) + first;
+    for (std::size_t u = 0; u < Vectors; ++u) {
+      typename s::vec x;
+      s::load(x, from + u * s::lanes);
+      sum[u] += w * x;
+    }
+  }
+  for (std::size_t u = 0; u < Vectors; ++u) s::store(out + first + u * s::lanes, sum[u]);
+}
+
+/// out[0, d) += sum over e < n, in order, of weight(e) * row(e)[0, d). `out` is initialised by the
+/// caller (zeros, or a bias).
+template <class Real, class Weight, class Row>
+inline void add_weighted_sum(std::size_t n, std::size_t d, const Weight& weight, const Row& row,
+                             Real* out) noexcept {
+  constexpr std::size_t lanes = simd<Real>::lanes;
+  std::size_t j = 0;
+  for (; j + 20 * lanes <= d; j += 20 * lanes) weighted_sum_chunk<20>(n, j, weight, row, out);
+  for (; j + 8 * lanes <= d; j += 8 * lanes) weighted_sum_chunk<8>(n, j, weight, row, out);
+  for (; j + 4 * lanes <= d; j += 4 * lanes) weighted_sum_chunk<4>(n, j, weight, row, out);
+  for (; j + lanes <= d; j += lanes) weighted_sum_chunk<1>(n, j, weight, row, out);
+  for (; j < d; ++j) {
+    Real sum = out[j];
+    for (std::size_t e = 0; e < n; ++e) sum += weight(e) * row(e)[j];
+    out[j] = sum;
+  }
+}
+
+}  // namespace cpu_kernels
+}  // namespace plmscope

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/backend/cpu/simd.hpp>
+#include <plmscope/core/thread_pool.hpp>
+#include <plmscope/core/view.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <utility>
+#include <vector>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+namespace cpu_kernels {
+
+// All kernels gather whole rows of [F, d] dictionaries: one latent's direction is contiguous.
+inline constexpr std::size_t sparse_block = 16;
+
+template <class F>
+void for_blocks(thread_pool& pool, std::size_t n, const F& f) {
+  pool.run((n + sparse_block - 1) / sparse_block, [&](std::size_t t) {
+    for (std::size_t i = t * sparse_block; i < std::min(n, (t + 1) * sparse_block); ++i) f(i);
+  });
+}
+
+/// The entries of one row of codes.
+template <class Codes>
+struct code_row {
+  const std::uint32_t* ids;
+  decltype(std::declval<const Codes&>().values()) values;
+  std::size_t first;
+  std::size_t size;
+  code_row(const Codes& z, std::size_t r)
+      : first(static_cast<std::size_t>(z.offsets()[r])),
+        size(static_cast<std::size_t>(z.offsets()[r + 1]) - first) {
+    ids = z.ids() + first;
+    values = z.values() + first;
+  }
+};
+
+template <class Codes, class C, class Real>
+void decode_row(const code_row<Codes>& z, C dictionary, C bias, Real* out) {
+  if (bias.empty()) {
+    std::fill_n(out, dictionary.cols(), Real{0});
+  } else {
+    std::copy_n(bias.data(), dictionary.cols(), out);
+  }
+  add_weighted_sum(
+      z.size, dictionary.cols(), [&](std::size_t e) { return z.values[e]; },
+      [&](std::size_t e) { return dictionary.row_data(z.ids[e]); }, out);
+}
+
+template <class Codes, class C, class V>
+void decode(thread_pool& pool, const Codes& z, C dictionary, C bias, V out) {
+  for_blocks(pool, z.rows(), [&](std::size_t r) {
+    decode_row(code_row<Codes>(z, r), dictionary, bias, out.row_data(r));
+  });
+}
+
+template <class Codes, class C, class RowLoss, class V>
+void reconstruct(thread_pool& pool, const Codes& z, C dictionary, C bias, C target,
+                 const RowLoss& loss, V gradient, V dz, V rows) {
+  using Real = typename V::value_type;
+  const std::size_t d = dictionary.cols();
+  for_blocks(pool, z.rows(), [&](std::size_t r) {
+    const code_row<Codes> row(z, r);
+    Real* g = gradient.row_data(r);
+    decode_row(row, dictionary, bias, g);
+    const Real* y = target.row_data(r);
+    for (std::size_t j = 0; j < d; ++j) g[j] -= y[j];
+    const Real sse = dot(g, g, d);
+    const Real slope = loss.slope(r, sse);
+    rows.row_data(0)[r] = sse;
+    rows.row_data(1)[r] = loss.value(r, sse);
+    rows.row_data(2)[r] = slope;
+    for (std::size_t j = 0; j < d; ++j) g[j] *= slope;
+    for (std::size_t e = 0; e < row.size; ++e) {
+      dz.data()[row.first + e] = dot(g, dictionary.row_data(row.ids[e]), d);
+    }
+  });
+}
+
+template <class Codes, class C, class V>
+void sampled_dot(thread_pool& pool, const Codes& z, C gradient, C dictionary, V dz) {
+  for_blocks(pool, z.rows(), [&](std::size_t r) {
+    const code_row<Codes> row(z, r);
+    for (std::size_t e = 0; e < row.size; ++e) {
+      dz.data()[row.first + e] =
+          dot(gradient.row_data(r), dictionary.row_data(row.ids[e]), dictionary.cols());
+    }
+  });
+}
+
+/// Counting sort; stable, so rows ascend within a feature.
+template <class Backend, class Codes, class Transposed>
+void transpose(thread_pool&, Backend& be, const Codes& z, Transposed& out) {
+  out.reshape(be, z.features(), z.entries());
+  std::int64_t* offsets = out.offsets();
+  std::fill_n(offsets, z.features() + 1, std::int64_t{0});
+  for (std::size_t e = 0; e < z.entries(); ++e) ++offsets[z.ids()[e] + 1];
+  for (std::size_t f = 0; f < z.features(); ++f) offsets[f + 1] += offsets[f];
+  std::vector<std::int64_t> next(offsets, offsets + z.features());
+  for (std::size_t r = 0; r < z.rows(); ++r) {
+    const code_row<Codes> row(z, r);
+    for (std::size_t e = 0; e < row.size; ++e) {
+      const auto p = static_cast<std::size_t>(next[row.ids[e]]++);
+      out.rows()[p] = static_cast<std::uint32_t>(r);
+      out.entries()[p] = static_cast<std::uint32_t>(row.first + e);
+    }
+  }
+}
+
+template <class Transposed, class C, class V, class Real>
+void sparse_backward(thread_pool& pool, const Transposed& by_feature, C z, C dz, C gradient, C x,
+                     V d_decoder, V d_encoder, V d_bias, Real beta) {
+  for_blocks(pool, by_feature.features(), [&](std::size_t f) {
+    const auto first = static_cast<std::size_t>(by_feature.offsets()[f]);
+    const auto n = static_cast<std::size_t>(by_feature.offsets()[f + 1]) - first;
+    const std::uint32_t* rows = by_feature.rows() + first;
+    const std::uint32_t* entries = by_feature.entries() + first;
+    const auto sum_into = [&](V out, C from, C weights) {
+      if (out.empty()) return;
+      Real* row = out.row_data(f);
+      if (beta == Real{0}) {
+        std::fill_n(row, out.cols(), Real{0});
+      } else if (beta != Real{1}) {
+        for (std::size_t j = 0; j < out.cols(); ++j) row[j] *= beta;
+      }
+      add_weighted_sum(
+          n, out.cols(), [&](std::size_t e) { return weights.data()[entries[e]]; },
+          [&](std::size_t e) { return from.row_data(rows[e]); }, row);
+    };
+    sum_into(d_decoder, gradient, z);
+    sum_into(d_encoder, x, dz);
+    if (!d_bias.empty()) {
+      Real sum = beta == Real{0} ? Real{0} : beta * d_bias.data()[f];
+      for (std::size_t e = 0; e < n; ++e) sum += dz.data()[entries[e]];
+      d_bias.data()[f] = sum;
+    }
+  });
+}
+
+template <class Codes, class Since, class Real>
+void count_fired(const Codes& z, Since since, std::int64_t tokens, Real least) {
+  for (std::size_t f = 0; f < since.cols(); ++f) since.data()[f] += tokens;
+  for (std::size_t e = 0; e < z.entries(); ++e) {
+    if (std::abs(z.values()[e]) > least) since.data()[z.ids()[e]] = 0;
+  }
+}
+
+template <class Since, class Ids>
+std::size_t ids_where(Since since, std::int64_t at_least, Ids out) {
+  std::size_t n = 0;
+  for (std::size_t f = 0; f < since.cols(); ++f) {
+    if (since.data()[f] >= at_least) out.data()[n++] = static_cast<std::uint32_t>(f);
+  }
+  return n;
+}
+
+}  // namespace cpu_kernels
+}  // namespace plmscope

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/core/view.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+// The page of primitives that every backend offers as member functions. Everything above
+// `backend/` is written in these words alone; a new backend implements this page and nothing else.
+// Notation: m rows of a batch, d width of a row, F features, n entries of sparse codes; a vector is
+// a view with one row; an empty view where allowed means "absent". Views must not overlap unless
+// said. Sums are accumulated in fixed tiles in a fixed order.
+//
+// Memory
+//   allocate<T>(n)            zeroed owning buffer with get() and size()
+//   fill(x, value)            x[i, j] = value
+//   copy(from, to)            element by element with conversion; equal shapes
+//   upload(span, x)           host numbers into x, row by row, with conversion
+//   download(x, span)         x to the host, row by row, with conversion; waits
+//   synchronize()             waits until queued work is done (host backends: nothing)
+// Dense products (real arithmetic of the backend; a row of the result depends on its own row of the
+// left operand only, bit for bit)
+//   pack(w)                   copies weights [n, k] into the form the product likes best
+//   linear(x, w, bias, out, then)   out[m, n] = x[m, k] w[n, k]^T + bias, then the epilogue
+//   gemm_nt(a, b, c, beta)    c[m, n] = a[m, k] b[n, k]^T + beta c
+//   gemm_nn(a, b, c, beta)    c[m, n] = a[m, k] b[k, n] + beta c
+//   gemm_tn(a, b, c, beta)    c[m, n] = a[k, m]^T b[k, n] + beta c
+// Rows
+//   add_row(x, row, alpha)    x[i, :] += alpha row
+//   scale_columns(x, f)       x[i, j] *= f[j]
+//   axpy(alpha, x, y)         y += alpha x
+//   scale(x, alpha)           x *= alpha
+//   column_sums(x, out)       out[j] = sum_i x[i, j]
+//   row_norms(x, out)         out[i] = |x[i, :]|_2
+//   normalize_rows(x, eps)    x[i, :] /= |x[i, :]| + eps; a row of zeros stays zero
+//   project_rows(g, w, eps)   g_i -= <g_i, u_i> u_i with u_i = w_i / (|w_i| + eps)
+//   row_moments(x, mean, deviation, ddof, eps)   per row: mean and
+//                             sqrt(sum (x - mean)^2 / (d - ddof) + eps)
+//   affine_rows(x, shift, factor, out)      out[i, :] = (x[i, :] + shift[i]) * factor[i]
+//   gather_rows(x, ids, out)  out[i, :] = x[ids[i], :]
+//   scatter_add_rows(x, ids, out)           out[ids[i], :] += x[i, :]; ids are distinct
+//   reciprocal(alpha, x, out) out[i, j] = alpha / x[i, j], 0 where x is 0
+//   row_dots(a, b, out)       out[i] = <a_i, b_i>
+//   column_dots(a, b, out)    out[j] = sum_i a[i, j] b[i, j]
+//   weighted_row_sum(w, s, out, alpha)      out += alpha sum_f s[f] w[f, :]
+//   add_sum(x, slot)          slot[0] += sum of x, in double; the slot stays in backend memory, so
+//   add_sum_squares(x, slot)  that a training step never waits for the device
+//   clip_factor(sum_squares, limit, out)    out[0] = min(1, limit / (sqrt(sum_squares[0]) + 1e-6))
+//   all_finite(x)             no NaN, no infinity (decided on bit patterns); waits
+// Selection
+//   top_k_rows(pre, k, order, out)   appends one row of codes per row of pre: of its k first
+//                             entries in `order` those whose value the order keeps. Ties go to the
+//                             lower index; NaN comes last and is never kept.
+// Sparse codes (z = codes [m, F])
+//   decode(z, w, bias, out)   out[i, :] = bias + sum_e z_e w[id_e, :]; bias may be empty
+//   reconstruct(z, w, bias, y, loss, g, dz, rows)   decode fused with the loss and its pull-back,
+//                             for losses that depend on a row through its squared error only:
+//                             e = decode - y; rows[0, i] = |e_i|^2; rows[1, i] = loss.value(i,
+//                             |e_i|^2); rows[2, i] = s = loss.slope(i, |e_i|^2), which is twice the
+//                             derivative of the value; g_i = s e_i; dz_e = <g_i, w[id_e, :]>
+//   sampled_dot(z, g, w, dz)  dz_e = <g_i, w[id_e, :]>
+//   transpose(z, out)         compressed columns: per feature its entries in row order
+//   sparse_backward(t, z, dz, g, x, d_decoder, d_encoder, d_bias, beta)   per feature f:
+//                             d_decoder[f] = beta d_decoder[f] + sum_e z_e g[row_e, :]
+//                             d_encoder[f] = beta d_encoder[f] + sum_e dz_e x[row_e, :]
+//                             d_bias[f]    = beta d_bias[f]    + sum_e dz_e
+// Optimizer
+//   adam(p, g, m, v, step, factor)   one dense Adam update (Kingma & Ba 2015, algorithm 1) with the
+//                             gradient times factor[0] (empty: 1)
+//   sign_step(p, g, rate)     p -= rate sign(g), sign(0) = 0
+// Latents
+//   count_fired(z, since, tokens, least)    since[f] += tokens, then 0 for every feature with an
+//                             entry of absolute value > least
+//   ids_where(since, at_least, out)   ascending ids f with since[f] >= at_least into `out`
+//                             (capacity F); returns how many; waits
+// Transformer
+//   embed(table, tokens, s, out)   out[i, :] = s[i] table[tokens[i], :]
+//   layer_norm(x, gain, bias, eps, out)   biased variance; bias may be empty; out may be x
+//   gelu(x)                   x *= (1 + erf(x / sqrt 2)) / 2, in place
+//   rotary(q, k, head_dim, positions, cos, sin, q_scale)   q *= q_scale, then both rotated in
+//                             pairs (j, j + head_dim / 2) by the row of the tables at positions[i]
+//   attention(q, k, v, head_dim, offsets, longest, out)   softmax(q k^T) v per sequence (rows
+//                             offsets[s] .. offsets[s + 1]) and head; no scaling inside
+
+/// What a linear map does with its result.
+enum class epilogue {
+  none,  ///< out = x w^T + bias
+  gelu,  ///< out = gelu(x w^T + bias)
+  add    ///< out += x w^T + bias (residual connection)
+};
+
+/// Selection order of TopK: largest values first; keeps positive values (so z = relu(a)).
+struct by_value {
+  template <class T>
+  PLMSCOPE_HD static constexpr T key(T a) noexcept {
+    return a;
+  }
+  template <class T>
+  PLMSCOPE_HD static constexpr bool keep(T a) noexcept {
+    return a > T{0};
+  }
+};
+
+/// Largest magnitudes first; keeps every non-zero value with its sign.
+struct by_magnitude {
+  template <class T>
+  PLMSCOPE_HD static constexpr T key(T a) noexcept {
+    return a < T{0} ? -a : a;
+  }
+  template <class T>
+  PLMSCOPE_HD static constexpr bool keep(T a) noexcept {
+    return a != T{0};
+  }
+};
+
+/// Numbers of one Adam update. `decay` is the decoupled weight decay already multiplied by the
+/// learning rate (AdamW, Loshchilov & Hutter 2019).
+template <class Real>
+struct adam_step {
+  Real rate;
+  Real beta1;
+  Real beta2;
+  Real epsilon;
+  Real correction1;  ///< 1 - beta1^t
+  Real correction2;  ///< 1 - beta2^t
+  Real decay = 0;
+};
+
+/// What the layers above need to know of a backend. The primitives themselves are templates and are
+/// checked where they are used.
+template <class B>
+concept backend = requires(B& be, std::size_t n) {
+  typename B::real;
+  typename B::packed;
+  { B::on_host } -> std::convertible_to<bool>;
+  { B::id } -> std::convertible_to<std::string_view>;
+  be.template allocate<float>(n);
+  be.synchronize();
+};
+
+}  // namespace plmscope

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/config.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+namespace naive {
+
+template <class Table, class Tokens, class Out>
+void embed(Table table, Tokens tokens, Table row_scale, Out out) {
+  for (std::size_t r = 0; r < out.rows(); ++r) {
+    const auto token = static_cast<std::size_t>(tokens[r]);
+    for (std::size_t j = 0; j < out.cols(); ++j) out(r, j) = row_scale[r] * table(token, j);
+  }
+}
+
+template <class X, class Out>
+void layer_norm(X x, X gain, X bias, double epsilon, Out out) {
+  const auto d = static_cast<double>(x.cols());
+  for (std::size_t r = 0; r < x.rows(); ++r) {
+    double mean = 0;
+    double variance = 0;
+    for (std::size_t j = 0; j < x.cols(); ++j) mean += x(r, j) / d;
+    for (std::size_t j = 0; j < x.cols(); ++j) variance += (x(r, j) - mean) * (x(r, j) - mean) / d;
+    for (std::size_t j = 0; j < x.cols(); ++j) {
+      out(r, j) = (x(r, j) - mean) / std::sqrt(variance + epsilon) * gain[j] +
+                  (bias.empty() ? 0.0 : bias[j]);
+    }
+  }
+}
+
+template <class V>
+void gelu(V x) {
+  for (std::size_t r = 0; r < x.rows(); ++r) {
+    for (std::size_t j = 0; j < x.cols(); ++j) x(r, j) *= std::erfc(-x(r, j) / std::sqrt(2.0)) / 2;
+  }
+}
+
+template <class V, class Positions, class Table>
+void rotary(V q, V k, std::size_t head_dim, Positions positions, Table cosines, Table sines,
+            double q_scale) {
+  const std::size_t half = head_dim / 2;
+  for (std::size_t r = 0; r < q.rows(); ++r) {
+    const auto at = static_cast<std::size_t>(positions[r]);
+    for (std::size_t c = 0; c < q.cols(); ++c) {
+      if (c % head_dim >= half) continue;
+      const double cosine = cosines(at, c % head_dim);
+      const double sine = sines(at, c % head_dim);
+      for (V x : {q, k}) {
+        const double scale = x.data() == q.data() ? q_scale : 1.0;
+        const double a = x(r, c) * scale;
+        const double b = x(r, c + half) * scale;
+        x(r, c) = a * cosine - b * sine;
+        x(r, c + half) = b * cosine + a * sine;
+      }
+    }
+  }
+}
+
+template <class X, class Offsets, class Out>
+void attention(X q, X k, X v, std::size_t head_dim, Offsets offsets, std::size_t, Out out) {
+  for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+    const auto first = static_cast<std::size_t>(offsets[s]);
+    const auto last = static_cast<std::size_t>(offsets[s + 1]);
+    for (std::size_t column = 0; column < out.cols(); column += head_dim) {
+      for (std::size_t i = first; i < last; ++i) {
+        std::vector<double> weight(last - first);
+        for (std::size_t j = first; j < last; ++j) {
+          for (std::size_t c = column; c < column + head_dim; ++c) {
+            weight[j - first] += q(i, c) * k(j, c);
+          }
+        }
+        const double top = *std::max_element(weight.begin(), weight.end());
+        double total = 0;
+        for (double& w : weight) total += w = std::exp(w - top);
+        for (std::size_t c = column; c < column + head_dim; ++c) {
+          out(i, c) = 0;
+          for (std::size_t j = first; j < last; ++j) out(i, c) += weight[j - first] / total * v(j, c);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace naive
+}  // namespace plmscope

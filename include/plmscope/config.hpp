@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/version.hpp>
+
+#include <limits>
+
+// Inline functions compiled for different instruction sets must never be merged by the linker: the
+// wrong copy would be slow or fault. The ABI tag therefore names the instruction set, and every
+// header opens `namespace plmscope::inline PLMSCOPE_ABI`.
+#if defined(__AVX512F__)
+#define PLMSCOPE_ABI v0_avx512
+#elif defined(__AVX2__) && defined(__FMA__)
+#define PLMSCOPE_ABI v0_avx2
+#else
+#define PLMSCOPE_ABI v0_base
+#endif
+
+#if defined(__CUDACC__)
+#define PLMSCOPE_HD __host__ __device__
+#else
+#define PLMSCOPE_HD
+#endif
+
+static_assert(std::numeric_limits<float>::is_iec559, "plmscope needs IEEE 754 floating point");

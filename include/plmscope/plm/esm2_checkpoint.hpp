@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/io/byte_source.hpp>
+#include <plmscope/io/half.hpp>
+#include <plmscope/io/safetensors.hpp>
+#include <plmscope/plm/esm2_config.hpp>
+#include <plmscope/plm/rules.hpp>
+
+#include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <initializer_list>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+namespace esm2_detail {
+
+/// The text of a top-level scalar in a flat JSON object such as config.json, quotes included.
+inline std::optional<std::string> json_scalar(std::string_view text, std::string_view key) {
+  const std::string quoted = "\"" + std::string(key) + "\"";
+  const std::size_t at = text.find(quoted);
+  if (at == std::string_view::npos) return {};
+  constexpr std::string_view blank = " \t\r\n";
+  std::size_t i = text.find_first_not_of(blank, at + quoted.size());
+  if (i == std::string_view::npos || text[i] != ':') return {};
+  i = text.find_first_not_of(blank, i + 1);
+  if (i == std::string_view::npos) return {};
+  return std::string(text.substr(i, text.find_first_of(",}\r\n", i) - i));
+}
+
+}  // namespace esm2_detail
+
+/// An ESM-2 model file in the Hugging Face layout: finds its tensors with or without the prefix
+/// `esm.`, reads its shape off them. Numbers may be F32, F16, BF16 or F64.
+class esm2_checkpoint {
+ public:
+  /// A safetensors file, or a folder with `model.safetensors`. `config.json` beside it (or
+  /// `NAME.config.json` beside `NAME.model.safetensors`) is used where the tensors cannot tell.
+  static esm2_checkpoint open(const std::filesystem::path& path, const esm2_options& options = {}) {
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    const bool folder = fs::is_directory(path, ignored);
+    const fs::path file = folder ? path / "model.safetensors" : path;
+    if (!fs::is_regular_file(file, ignored)) {
+      throw error(rules::model_missing,
+                  {.where = path.string(),
+                   .found = fs::exists(path, ignored) ? "no file " + file.string() : "no such path",
+                   .remedy = "give the folder that holds model.safetensors, or the file itself; a "
+                             ".bin or .pt checkpoint must be converted to safetensors first"});
+    }
+    return {safetensors_file::open(file), file, options};
+  }
+
+  const safetensors_file& file() const noexcept { return file_; }
+  const esm2_config& config() const noexcept { return config_; }
+  const model_identity& identity() const noexcept { return identity_; }
+  bool has_head() const noexcept { return file_.contains("lm_head.dense.weight"); }
+  bool has_decoder() const noexcept { return file_.contains("lm_head.decoder.weight"); }
+
+  /// Reads a tensor by its name in the full layout (`esm.encoder...`); the shape is checked.
+  template <class Real>
+  void read(std::string_view name, std::initializer_list<std::size_t> shape,
+            std::span<Real> out) const {
+    file_.read(file_.require(own_name(name), shape), out);
+  }
+
+  /// Rotary frequencies of a block, head_dim / 2 numbers, by the option's choice.
+  std::vector<float> inv_freq(std::size_t layer) const {
+    std::vector<float> out(config_.head_dim() / 2);
+    if (rotary_ == plmscope::inv_freq::stored) {
+      const tensor_info* t = stored_inv_freq(layer);
+      if (t == nullptr) fail_inv_freq("none for block " + std::to_string(layer));
+      if (t->elements != out.size()) {
+        fail_inv_freq(std::to_string(t->elements) + " numbers in " + t->name + ", " +
+                      std::to_string(out.size()) + " in block 0");
+      }
+      file_.read(*t, std::span<float>(out));
+      return out;
+    }
+    for (std::size_t j = 0; j < out.size(); ++j) {
+      const double exponent = 2.0 * static_cast<double>(j) / static_cast<double>(config_.head_dim());
+      out[j] = static_cast<float>(std::pow(10000.0, -exponent));
+      if (rotary_ == plmscope::inv_freq::half_rounded) out[j] = to_float(to_float16(out[j]));
+    }
+    return out;
+  }
+
+ private:
+  esm2_checkpoint(safetensors_file file, const std::filesystem::path& path,
+                  const esm2_options& options)
+      : file_(std::move(file)), rotary_(options.rotary) {
+    constexpr std::string_view table = "embeddings.word_embeddings.weight";
+    if (file_.contains("esm." + std::string(table))) {
+      prefix_ = "esm.";
+    } else if (!file_.contains(table)) {
+      const bool fair = file_.contains("embed_tokens.weight") ||
+                        file_.contains("encoder.sentence_encoder.embed_tokens.weight");
+      throw error(rules::model_architecture,
+                  {.where = file_.where(),
+                   .expected = "tensor \"esm.embeddings.word_embeddings.weight\"",
+                   .found = fair ? "fair-esm's tensor names" : "no such tensor",
+                   .remedy = "use the checkpoint in the Hugging Face layout (facebook/esm2_*)"});
+    }
+    const auto& words = file_.require(prefix_ + std::string(table), {any_extent, any_extent});
+    config_.vocabulary = words.shape[0];
+    config_.d_model = words.shape[1];
+    while (file_.contains(own_name(block_name(config_.layers) + "LayerNorm.weight"))) ++config_.layers;
+    if (config_.layers == 0 || config_.d_model == 0 || config_.vocabulary != 33) {
+      refuse("33 tokens, a width and at least one block",
+             std::to_string(config_.vocabulary) + " tokens, width " +
+                 std::to_string(config_.d_model) + ", " + std::to_string(config_.layers) + " blocks");
+    }
+    if (file_.contains(prefix_ + "embeddings.layer_norm.weight")) {
+      refuse("no layer norm on the embeddings", "embeddings.layer_norm (an ESM-1 model)");
+    }
+    const std::string first_linear = own_name(block_name(0) + "intermediate.dense.weight");
+    config_.feed_forward = file_.require(first_linear, {any_extent, config_.d_model}).shape[0];
+    const std::string json = config_text(path);
+    apply_config(json);
+    choose_heads(json, options);
+    identity_ = {.name = name_of(path),
+                 .content_hash = options.content_hash ? file_.content_hash() : "",
+                 .layers = config_.layers,
+                 .d_model = config_.d_model};
+  }
+
+  static std::string block_name(std::size_t layer) {
+    return "esm.encoder.layer." + std::to_string(layer) + ".";
+  }
+  std::string own_name(std::string_view name) const {
+    return name.starts_with("esm.") ? prefix_ + std::string(name.substr(4)) : std::string(name);
+  }
+
+  // One per block (published files), or one for all (saved by transformers 5).
+  const tensor_info* stored_inv_freq(std::size_t layer) const {
+    for (const std::string& name :
+         {block_name(layer) + "attention.self.rotary_embeddings.inv_freq",
+          std::string("esm.rotary_embeddings.inv_freq"),
+          std::string("esm.encoder.rotary_embeddings.inv_freq")}) {
+      if (const tensor_info* t = file_.find(own_name(name))) return t;
+    }
+    return nullptr;
+  }
+
+  void choose_heads(const std::string& json, const esm2_options& options) {
+    std::size_t heads = 0;
+    if (const tensor_info* t = stored_inv_freq(0)) {
+      const std::size_t head_dim = 2 * t->elements;
+      if (head_dim > 0 && config_.d_model % head_dim == 0) heads = config_.d_model / head_dim;
+      if (heads == 0) fail_heads("inv_freq of " + std::to_string(t->elements) + " numbers");
+    } else if (rotary_ == plmscope::inv_freq::stored) {
+      fail_inv_freq("no inv_freq in the file");
+    } else if (options.heads > 0) {
+      heads = options.heads;
+    } else if (const auto stated = esm2_detail::json_scalar(json, "num_attention_heads")) {
+      heads = static_cast<std::size_t>(number(*stated, "num_attention_heads"));
+    } else {
+      for (const auto& size : esm2_sizes) {
+        if (size.layers == config_.layers && size.d_model == config_.d_model) heads = size.heads;
+      }
+    }
+    if (heads == 0 || config_.d_model % heads != 0 || config_.d_model / heads % 2 != 0) {
+      fail_heads(std::to_string(heads) + " heads");
+    }
+    config_.heads = heads;
+  }
+
+  void apply_config(const std::string& json) {
+    const auto scalar = [&](std::string_view key) { return esm2_detail::json_scalar(json, key); };
+    if (const auto v = scalar("token_dropout")) config_.token_dropout = *v != "false";
+    if (const auto v = scalar("layer_norm_eps")) config_.layer_norm_epsilon = number(*v, "layer_norm_eps");
+    const auto demand = [&](std::string_view key, std::string_view wanted) {
+      if (const auto v = scalar(key); v && *v != wanted) {
+        refuse(std::string(key) + " " + std::string(wanted), *v + " in config.json");
+      }
+    };
+    demand("hidden_act", "\"gelu\"");
+    demand("position_embedding_type", "\"rotary\"");
+    demand("emb_layer_norm_before", "false");
+  }
+
+  double number(const std::string& text, std::string_view key) const {
+    double value = 0;
+    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (failure != std::errc() || end == text.data() || !(value > 0) || !(value < 1e9)) {
+      throw error(rules::config_number, {.where = "config.json beside " + file_.where() + ", " +
+                                                  std::string(key),
+                                         .expected = "a positive number",
+                                         .found = text.substr(0, 40)});
+    }
+    return value;
+  }
+
+  static std::string config_text(const std::filesystem::path& file) {
+    std::filesystem::path json = file.parent_path() / "config.json";
+    constexpr std::string_view suffix = ".model.safetensors";
+    const std::string name = file.filename().string();
+    if (name.ends_with(suffix)) {
+      json = file.parent_path() / (name.substr(0, name.size() - suffix.size()) + ".config.json");
+    } else if (name != "model.safetensors") {
+      return {};
+    }
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(json, ignored)) return {};
+    const auto bytes = read_file(json, std::size_t{1} << 20);
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+
+  static std::string name_of(const std::filesystem::path& file) {
+    std::error_code ignored;
+    if (file.filename() != "model.safetensors") return file.stem().string();
+    const auto folder = std::filesystem::weakly_canonical(file, ignored).parent_path();
+    return folder.filename().string();
+  }
+
+  [[noreturn]] void refuse(std::string expected, std::string found) const {
+    throw error(rules::model_architecture, {.where = file_.where(),
+                                            .expected = std::move(expected),
+                                            .found = std::move(found)});
+  }
+  [[noreturn]] void fail_heads(std::string found) const {
+    throw error(rules::model_heads,
+                {.where = file_.where(),
+                 .expected = "width " + std::to_string(config_.d_model) + " = heads x even width",
+                 .found = std::move(found),
+                 .remedy = "state the number of heads (esm2_options::heads)"});
+  }
+  [[noreturn]] void fail_inv_freq(std::string found) const {
+    throw error(rules::inv_freq_missing,
+                {.where = file_.where(),
+                 .expected = "attention.self.rotary_embeddings.inv_freq per block, or one for all",
+                 .found = std::move(found),
+                 .remedy = "choose esm2_options::rotary = inv_freq::half_rounded (what the official "
+                           "checkpoints hold) or inv_freq::exact (trained with float frequencies)"});
+  }
+
+  safetensors_file file_;
+  plmscope::inv_freq rotary_;
+  std::string prefix_;
+  esm2_config config_;
+  model_identity identity_;
+};
+
+}  // namespace plmscope

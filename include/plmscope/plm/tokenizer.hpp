@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/io/residues.hpp>
+#include <plmscope/plm/alphabet.hpp>
+#include <plmscope/plm/rules.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+// What becomes of a letter that is no token (J, `*`, lower case, digits). A policy is a struct with
+// `std::int32_t unknown(char letter, std::size_t position) const`.
+
+/// One `<unk>` per letter, so residue i is always token i + 1. (Hugging Face's slow tokenizer merges
+/// a run of unknown letters into one `<unk>` and loses that; fair-esm raises KeyError.)
+struct per_residue {
+  std::int32_t unknown(char, std::size_t) const noexcept { return alphabet::unk; }
+};
+
+/// An error (plm.101) that names letter and position.
+struct strict {
+  std::int32_t unknown(char letter, std::size_t position) const {
+    throw error(rules::unknown_letter,
+                {.where = "residue " + std::to_string(position + 1),
+                 .expected = "one of ACDEFGHIKLMNPQRSTVWY, X B U Z O, '.' or '-'",
+                 .found = "'" + std::string(1, letter) + "'",
+                 .remedy = "correct the sequence, or use the policy per_residue"});
+  }
+};
+
+template <class P>
+concept unknown_letter_policy = requires(const P& p, char letter, std::size_t position) {
+  { p.unknown(letter, position) } -> std::convertible_to<std::int32_t>;
+};
+
+/// Appends `<cls> residues <eos>` to `out`. `mask_letter` and the text `<mask>` are a masked
+/// position, the text `<unk>` an unknown one; blanks, tabs and line ends are skipped. Every other
+/// character is one token. Any other '<' is an error (plm.102) under every policy.
+template <unknown_letter_policy Policy = per_residue>
+void tokenize_into(std::string_view residues, std::vector<std::int32_t>& out,
+                   const Policy& policy = {}) {
+  out.reserve(out.size() + residues.size() + 2);
+  out.push_back(alphabet::cls);
+  std::size_t position = 0;
+  for (std::size_t i = 0; i < residues.size();) {
+    const char c = residues[i];
+    if (c == ' ' || c == '\t' || c == '\n' || c == '\r') {
+      ++i;
+      continue;
+    }
+    if (c == '<') {
+      const std::string_view rest = residues.substr(i);
+      const std::int32_t token = rest.starts_with("<mask>")  ? alphabet::mask
+                                 : rest.starts_with("<unk>") ? alphabet::unk
+                                                             : -1;
+      if (token < 0) {
+        throw error(rules::unknown_token_text,
+                    {.where = "character " + std::to_string(i + 1), .found = std::string(rest.substr(0, 12))});
+      }
+      out.push_back(token);
+      i += alphabet::tokens[static_cast<std::size_t>(token)].size();
+    } else {
+      const std::int32_t token = c == mask_letter ? alphabet::mask : alphabet::token_of(c);
+      out.push_back(token >= 0 ? token : policy.unknown(c, position));
+      ++i;
+    }
+    ++position;
+  }
+  out.push_back(alphabet::eos);
+}
+
+template <unknown_letter_policy Policy = per_residue>
+std::vector<std::int32_t> tokenize(std::string_view residues, const Policy& policy = {}) {
+  std::vector<std::int32_t> out;
+  tokenize_into(residues, out, policy);
+  return out;
+}
+
+}  // namespace plmscope

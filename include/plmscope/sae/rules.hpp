@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/core/error.hpp>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+namespace rules {
+
+inline constexpr error_rule sae_options{"sae.101", error_kind::usage, "an SAE needs d_model > 0 and features > 0"};
+inline constexpr error_rule sae_width{"sae.102", error_kind::mismatch, "rows must have the width the SAE was made for"};
+inline constexpr error_rule sae_format{"sae.103", error_kind::malformed, "an SAE file holds encoder, decoder and biases of matching shapes"};
+inline constexpr error_rule sae_sparsifier{"sae.104", error_kind::mismatch, "an SAE file must be opened with the sparsifier it was trained with"};
+inline constexpr error_rule sae_parent{"sae.105", error_kind::mismatch, "an SAE belongs to one model, one site and one normalisation"};
+inline constexpr error_rule sae_finite{"sae.106", error_kind::numeric, "parameters of an SAE are finite numbers"};
+inline constexpr error_rule normalizer_fit{"sae.107", error_kind::numeric, "a normaliser is fitted on at least two finite rows with some variance"};
+inline constexpr error_rule sae_field{"sae.108", error_kind::malformed, "every metadata field of an SAE file is known and well formed"};
+
+}  // namespace rules
+}  // namespace plmscope

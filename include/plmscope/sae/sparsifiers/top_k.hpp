@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/backend/primitives.hpp>
+#include <plmscope/core/view.hpp>
+#include <plmscope/tensor/codes.hpp>
+
+#include <cstddef>
+#include <string_view>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+/// TopK: z = relu(a) on the k largest pre-activations of each row, 0 elsewhere (Gao et al. 2024,
+/// "Scaling and evaluating sparse autoencoders", eq. 3). A row with fewer than k positive entries
+/// keeps those. Ties go to the lower feature id. Cost: one pass over the pre-activations.
+struct top_k {
+  static constexpr std::string_view id = "top_k";
+  std::size_t k = 64;
+
+  template <class B>
+  void select(B& be, const_view<B> pre, codes<B>& out) const {
+    be.top_k_rows(pre, k, by_value{}, out);
+  }
+
+  /// Named fields, for files: f(name, value&).
+  template <class F>
+  void fields(const F& f) {
+    f("k", k);
+  }
+};
+
+}  // namespace plmscope

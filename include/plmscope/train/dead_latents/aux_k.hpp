@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/backend/primitives.hpp>
+#include <plmscope/core/view.hpp>
+#include <plmscope/sae/parameters.hpp>
+#include <plmscope/tensor/codes.hpp>
+#include <plmscope/tensor/codes_by_feature.hpp>
+#include <plmscope/tensor/matrix.hpp>
+#include <plmscope/train/losses.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+/// Largest values first, whatever their sign: for the AuxK of SAELens, which uses raw
+/// pre-activations.
+struct by_raw_value {
+  template <class T>
+  PLMSCOPE_HD static constexpr T key(T a) noexcept {
+    return a;
+  }
+  template <class T>
+  PLMSCOPE_HD static constexpr bool keep(T) noexcept {
+    return true;
+  }
+};
+
+/// AuxK (Gao et al. 2024, appendix A.2): latents that have not fired for `dead_after` tokens try to
+/// reconstruct, k_aux at a time, what the living ones missed; loss alpha |r - r'|^2, scaled by the
+/// variance of r. Dead latents are gathered into a small dictionary, so the cost is that of an SAE
+/// with as many features as there are dead latents.
+///
+/// Defaults follow dictionary_learning; the fields below `alpha` and `k` that differ between
+/// published trainers reproduce those trainers (see docs/concepts/dead_latents.md).
+struct aux_k {
+  double alpha = 1.0 / 32;
+  std::size_t k = 0;                    ///< 0: half the width of a row
+  std::int64_t dead_after = 500'000;    ///< tokens without firing; dead means at least this many
+  double fired_above = 0;               ///< a latent fires when its value exceeds this
+
+  enum class scaling {
+    residual_variance,  ///< / sum |r - mean(r)|^2 (OpenAI, dictionary_learning)
+    row_residual,       ///< each row by its own |r|^2 (BioNeMo)
+    target_variance,    ///< / sum |y - mean(y)|^2 (sparsify)
+    summed,             ///< mean over rows, sum over dimensions (SAELens)
+    averaged            ///< mean over rows and dimensions (matryoshka_sae, InterProt)
+  };
+  scaling scale = scaling::residual_variance;
+  bool count_first = true;          ///< this batch's firing decides who is dead in it
+  bool detach_residual = true;      ///< no gradient through r into the main reconstruction
+  bool positive = true;             ///< relu on the dead latents' values
+  bool reaches_encoder = true;      ///< gradients flow into encoder rows and biases
+  bool ramp = false;                ///< times min(dead / (d / 2), 1)
+  bool with_bias = false;           ///< r' contains decoder bias and row mean (InterProt)
+
+  template <class B>
+  struct state {
+    matrix<std::int64_t, B> since_fired;  ///< [1, F] tokens
+    matrix<std::uint32_t, B> ids;         ///< [1, F] dead ones first
+    sae_parameters<B> dead;               ///< the gathered sub-dictionary
+    sae_parameters<B> gradient;
+    matrix<typename B::real, B> pre, residual, g, dz, rows, weights, work;
+    matrix<double, B> denominator;
+    codes<B> z;
+    codes_by_feature<B> by_feature;
+    std::size_t dead_count = 0;
+  };
+
+  template <class B>
+  state<B> start(B& be, const sae_parameters<B>& p) const {
+    state<B> s;
+    s.since_fired = matrix<std::int64_t, B>(be, 1, p.encoder.rows());
+    s.ids = matrix<std::uint32_t, B>(be, 1, p.encoder.rows());
+    s.denominator = matrix<double, B>(be, 1, 1);
+    return s;
+  }
+
+  template <class B>
+  void observe(B& be, const codes<B>& z, state<B>& s) const {
+    be.count_fired(z, s.since_fired.all(), static_cast<std::int64_t>(z.rows()),
+                   static_cast<typename B::real>(fired_above));
+  }
+
+  /// What the loss of one step looks at and adds to.
+  template <class B>
+  struct inputs {
+    const sae_parameters<B>& parameters;
+    const_view<B> centred;          ///< [m, d]
+    const_view<B> target;           ///< [m, d] what the main reconstruction aims at
+    view<B> main_gradient;          ///< [m, d] s_r e_r of the main loss
+    const_view<B> main_slope;       ///< [1, m] s_r
+    const_view<B> row_weights;      ///< [1, m] squared deviations for losses at raw scale, or empty
+    const_view<B> row_offset;       ///< [1, m] mean / deviation for `with_bias`, or empty
+  };
+
+  /// Prepares r and runs the dead sub-dictionary on it; the loss goes to slot. Returns whether any
+  /// latent is dead. With an attached residual the main gradient changes: pull it back again.
+  template <class B>
+  bool forward(B& be, inputs<B> in, state<B>& s, view<B, double> slot) const {
+    using real = typename B::real;
+    be.fill(slot, 0.0);
+    s.dead_count = be.ids_where(const_view<B, std::int64_t>(s.since_fired), dead_after, s.ids.all());
+    if (s.dead_count == 0 || alpha == 0) return false;
+    const std::size_t m = in.centred.rows();
+    const std::size_t d = in.centred.cols();
+    const auto ids = const_view<B, std::uint32_t>(s.ids).col_range(0, s.dead_count);
+    gather(be, in.parameters, ids, s.dead);
+
+    s.work.reshape(be, 1, m);
+    s.residual.reshape(be, m, d);
+    s.weights.reshape(be, 1, m);
+    be.fill(s.weights.all(), real{0});
+    be.reciprocal(real{-1}, in.main_slope, s.work);  // r = -g / s
+    be.affine_rows(const_view<B>(in.main_gradient), s.weights, s.work, s.residual);
+    if (with_bias && !in.row_offset.empty()) subtract_offset(be, in.row_offset, s);
+
+    s.pre.reshape(be, m, s.dead_count);
+    be.gemm_nt(in.centred, s.dead.encoder, s.pre);
+    be.add_row(s.pre, s.dead.encoder_bias);
+    s.z.clear(be, s.dead_count);
+    const std::size_t width = k == 0 ? d / 2 : k;
+    if (positive) {
+      be.top_k_rows(const_view<B>(s.pre), std::min(width, s.dead_count), by_value{}, s.z);
+    } else {
+      be.top_k_rows(const_view<B>(s.pre), std::min(width, s.dead_count), by_raw_value{}, s.z);
+    }
+
+    const auto loss = row_loss(be, in, s, m, d);
+    s.g.reshape(be, m, d);
+    s.rows.reshape(be, 3, m);
+    s.dz.reshape(be, 1, std::max<std::size_t>(s.z.entries(), 1));
+    be.reconstruct(s.z, s.dead.decoder,
+                   with_bias ? const_view<B>(in.parameters.decoder_bias) : const_view<B>(),
+                   const_view<B>(s.residual), loss, s.g, s.dz, s.rows);
+    be.add_sum(const_view<B>(s.rows).row_range(1, 1), slot);
+    if (!detach_residual) be.axpy(real{1}, s.g, in.main_gradient);
+    return true;
+  }
+
+  /// Adds the gradients of the dead rows, and of the bias when it is part of r'.
+  template <class B>
+  void backward(B& be, inputs<B> in, state<B>& s, sae_parameters<B>& gradient) const {
+    using real = typename B::real;
+    const auto ids = const_view<B, std::uint32_t>(s.ids).col_range(0, s.dead_count);
+    reshape(be, s.gradient, s.dead_count, in.centred.cols());
+    be.transpose(s.z, s.by_feature);
+    be.sparse_backward(s.by_feature, const_view<B>(s.z.values(), 1, s.z.entries()), s.dz, s.g,
+                       in.centred, s.gradient.decoder, s.gradient.encoder, s.gradient.encoder_bias);
+    be.scatter_add_rows(s.gradient.decoder, ids, gradient.decoder);
+    if (reaches_encoder) {
+      be.scatter_add_rows(s.gradient.encoder, ids, gradient.encoder);
+      be.scatter_add_rows(as_column(const_view<B>(s.gradient.encoder_bias)), ids,
+                          as_column(gradient.encoder_bias.all()));
+    }
+    if (with_bias) {
+      s.work.reshape(be, 1, in.centred.cols());
+      be.column_sums(s.g, s.work);
+      be.axpy(real{1}, s.work, gradient.decoder_bias);
+    }
+  }
+
+ private:
+  template <class V>
+  static V as_column(V x) {
+    return V(x.data(), x.cols(), 1);
+  }
+
+  template <class B>
+  static void reshape(B& be, sae_parameters<B>& p, std::size_t features, std::size_t d) {
+    p.encoder.reshape(be, features, d);
+    p.decoder.reshape(be, features, d);
+    p.encoder_bias.reshape(be, 1, features);
+  }
+
+  template <class B>
+  static void gather(B& be, const sae_parameters<B>& p, const_view<B, std::uint32_t> ids,
+                     sae_parameters<B>& out) {
+    reshape(be, out, ids.cols(), p.encoder.cols());
+    be.gather_rows(p.encoder, ids, out.encoder);
+    be.gather_rows(p.decoder, ids, out.decoder);
+    be.gather_rows(as_column(const_view<B>(p.encoder_bias)), ids,
+                   as_column(out.encoder_bias.all()));
+  }
+
+  template <class B>
+  static void subtract_offset(B& be, const_view<B> offset, state<B>& s) {
+    using real = typename B::real;
+    be.fill(s.work.all(), real{1});
+    be.copy(offset, s.weights.all());
+    be.scale(s.weights, real{-1});
+    be.affine_rows(const_view<B>(s.residual), s.weights, s.work, s.residual);
+  }
+
+  template <class B>
+  weighted_squares<typename B::real> row_loss(B& be, inputs<B> in, state<B>& s, std::size_t m,
+                                              std::size_t d) const {
+    using real = typename B::real;
+    double factor = alpha;
+    if (ramp) {
+      factor *= std::min(1.0, static_cast<double>(s.dead_count) / static_cast<double>(d / 2));
+    }
+    const auto rows = static_cast<double>(m);
+    switch (scale) {
+      case scaling::residual_variance:
+        scatter_around_mean(be, const_view<B>(s.residual), s.g, s.denominator.all());
+        return {static_cast<real>(factor), nullptr, s.denominator.data()};
+      case scaling::target_variance:
+        scatter_around_mean(be, in.target, s.g, s.denominator.all());
+        return {static_cast<real>(factor), nullptr, s.denominator.data()};
+      case scaling::row_residual:
+        be.row_dots(s.residual, s.residual, s.weights);
+        be.fill(s.work.all(), static_cast<real>(1e-8 * static_cast<double>(d)));
+        be.axpy(real{1}, s.work, s.weights);
+        be.reciprocal(real{1}, s.weights, s.weights);
+        return {static_cast<real>(factor / rows), s.weights.data(), nullptr};
+      case scaling::summed:
+        return {static_cast<real>(factor / rows), in.row_weights.data(), nullptr};
+      case scaling::averaged:
+        return {static_cast<real>(factor / (rows * static_cast<double>(d))), in.row_weights.data(),
+                nullptr};
+    }
+    return {};
+  }
+};
+
+}  // namespace plmscope

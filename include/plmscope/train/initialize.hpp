@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/core/view.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+/// What the decoder bias is set to from the first batch.
+enum class start_bias { unchanged, mean, geometric_median };
+
+/// Geometric median of rows [m, d] by Weiszfeld's iteration from the mean: weights
+/// 1 / max(|x_r - g|, floor), at most `iterations`, until g moves by less than `tolerance`.
+inline std::vector<double> geometric_median(std::span<const double> rows, std::size_t d,
+                                            std::size_t iterations = 100, double tolerance = 1e-5,
+                                            double floor = 1e-300) {
+  const std::size_t m = d == 0 ? 0 : rows.size() / d;
+  std::vector<double> g(d, 0.0);
+  if (m == 0) return g;
+  for (std::size_t r = 0; r < m; ++r) {
+    for (std::size_t j = 0; j < d; ++j) g[j] += rows[r * d + j] / static_cast<double>(m);
+  }
+  std::vector<double> next(d);
+  for (std::size_t i = 0; i < iterations; ++i) {
+    std::fill(next.begin(), next.end(), 0.0);
+    double total = 0;
+    for (std::size_t r = 0; r < m; ++r) {
+      double squares = 0;
+      for (std::size_t j = 0; j < d; ++j) squares += std::pow(rows[r * d + j] - g[j], 2);
+      const double w = 1 / std::max(std::sqrt(squares), floor);
+      total += w;
+      for (std::size_t j = 0; j < d; ++j) next[j] += w * rows[r * d + j];
+    }
+    double moved = 0;
+    for (std::size_t j = 0; j < d; ++j) {
+      next[j] /= total;
+      moved += std::pow(next[j] - g[j], 2);
+    }
+    g = next;
+    if (std::sqrt(moved) < tolerance) break;
+  }
+  return g;
+}
+
+/// Sets the decoder bias of an SAE from a batch of rows, at the scale of its normaliser.
+template <class Sae, class Rows>
+void initialize_bias(Sae& model, Rows rows, start_bias kind) {
+  if (kind == start_bias::unchanged) return;
+  auto& be = model.backend();
+  static_cast<void>(model.centred(rows));
+  const auto normalized = model.normalized();
+  std::vector<double> host(normalized.size());
+  be.download(normalized, std::span<double>(host));
+  const auto g = geometric_median(host, model.d_model(),
+                                  kind == start_bias::mean ? 0 : std::size_t{100});
+  be.upload(std::span<const double>(g), model.parameters().decoder_bias.all());
+}
+
+}  // namespace plmscope

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/backend/primitives.hpp>
+#include <plmscope/sae/parameters.hpp>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+/// Adam (Kingma & Ba 2015, algorithm 1), dense: rows without gradient still move by their momentum.
+/// `weight_decay` is decoupled (AdamW): parameters shrink by rate * weight_decay before the update.
+struct adam {
+  double lr = 2e-4;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0;
+
+  template <class B>
+  struct state {
+    sae_parameters<B> m;
+    sae_parameters<B> v;
+    std::int64_t t = 0;
+  };
+
+  template <class B>
+  state<B> start(B& be, const sae_parameters<B>& p) const {
+    const std::size_t features = p.encoder.rows();
+    const std::size_t d = p.encoder.cols();
+    return {sae_parameters<B>(be, features, d), sae_parameters<B>(be, features, d), 0};
+  }
+
+  /// One update at learning rate `rate`; gradients are multiplied by factor[0] (clipping).
+  template <class B>
+  void step(B& be, sae_parameters<B>& p, const sae_parameters<B>& g, state<B>& s, double rate,
+            const_view<B, double> factor) const {
+    using real = typename B::real;
+    ++s.t;
+    const auto t = static_cast<double>(s.t);
+    const adam_step<real> numbers{.rate = static_cast<real>(rate),
+                                  .beta1 = static_cast<real>(beta1),
+                                  .beta2 = static_cast<real>(beta2),
+                                  .epsilon = static_cast<real>(epsilon),
+                                  .correction1 = static_cast<real>(1 - std::pow(beta1, t)),
+                                  .correction2 = static_cast<real>(1 - std::pow(beta2, t)),
+                                  .decay = static_cast<real>(rate * weight_decay)};
+    be.adam(p.encoder, g.encoder, s.m.encoder, s.v.encoder, numbers, factor);
+    be.adam(p.decoder, g.decoder, s.m.decoder, s.v.decoder, numbers, factor);
+    be.adam(p.encoder_bias, g.encoder_bias, s.m.encoder_bias, s.v.encoder_bias, numbers, factor);
+    be.adam(p.decoder_bias, g.decoder_bias, s.m.decoder_bias, s.v.decoder_bias, numbers, factor);
+  }
+};
+
+/// Signum (Bernstein et al. 2018: steps of fixed size along the sign of the gradient) with
+/// schedule-free averaging (Defazio et al. 2024), as sparsify trains. The model's parameters are the
+/// points y at which gradients are taken; `average` gives the points x to keep. Entries whose
+/// gradient is exactly zero do not move.
+struct signum_schedule_free {
+  double lr = 5e-3;
+  double momentum = 0.95;
+
+  template <class B>
+  struct state {
+    sae_parameters<B> z;
+    sae_parameters<B> x;
+    std::int64_t t = 0;
+  };
+
+  template <class B>
+  state<B> start(B& be, const sae_parameters<B>& p) const {
+    const std::size_t features = p.encoder.rows();
+    const std::size_t d = p.encoder.cols();
+    return {sae_parameters<B>(be, features, d), sae_parameters<B>(be, features, d), 0};
+  }
+
+  template <class B>
+  void step(B& be, sae_parameters<B>& p, const sae_parameters<B>& g, state<B>& s, double rate,
+            const_view<B, double>) const {
+    const bool first = s.t++ == 0;
+    const double c = 1.0 / static_cast<double>(s.t);
+    const auto move = [&](auto& y, const auto& gradient, auto& z, auto& x) {
+      using real = typename B::real;
+      if (first) be.copy(const_view<B>(y), z.all());
+      mix(be, y, z, 1 / momentum, x);  // x = y / b + (1 - 1 / b) z
+      be.sign_step(z, gradient, static_cast<real>(rate));
+      mix(be, x, z, 1 - c, x);
+      mix(be, x, z, momentum, y);
+    };
+    move(p.encoder, g.encoder, s.z.encoder, s.x.encoder);
+    move(p.decoder, g.decoder, s.z.decoder, s.x.decoder);
+    move(p.encoder_bias, g.encoder_bias, s.z.encoder_bias, s.x.encoder_bias);
+    move(p.decoder_bias, g.decoder_bias, s.z.decoder_bias, s.x.decoder_bias);
+  }
+
+ private:
+  // out = share a + (1 - share) b; out may be a.
+  template <class B, class M>
+  static void mix(B& be, const M& a, const M& b, double share, M& out) {
+    using real = typename B::real;
+    if (out.data() != a.data()) be.copy(const_view<B>(a), out.all());
+    be.scale(out, static_cast<real>(share));
+    be.axpy(static_cast<real>(1 - share), b, out);
+  }
+};
+
+}  // namespace plmscope

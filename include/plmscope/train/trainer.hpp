@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/core/progress.hpp>
+#include <plmscope/core/view.hpp>
+#include <plmscope/train/dead_latents/aux_k.hpp>
+#include <plmscope/train/dictionary_norm.hpp>
+#include <plmscope/train/extra_terms.hpp>
+#include <plmscope/train/initialize.hpp>
+#include <plmscope/train/losses.hpp>
+#include <plmscope/train/metrics.hpp>
+#include <plmscope/train/optimizer.hpp>
+#include <plmscope/train/rules.hpp>
+#include <plmscope/train/schedule.hpp>
+#include <plmscope/train/training_run.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <string>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+/// Trains an SAE on the rows of a reader. A plain struct: every field has a default, every policy
+/// field takes any type of the same shape.
+///
+///   plmscope::trainer fit{.steps = 50'000, .optimizer = plmscope::adam{.lr = 2e-4}};
+///   fit(sae, reader, plmscope::progress_bar{});
+///
+/// A reader has `const_view<B> next(B&, std::size_t rows)`: the next rows [rows, d], in random
+/// order, without end. A callback is called with `training_metrics` every `log_every` steps and
+/// after the last.
+template <class Optimizer = adam, class Schedule = warmup_decay, class Loss = mean_squared_error,
+          class Dead = aux_k, class Dictionary = unit_norm, class Extra = no_extra_term>
+struct trainer {
+  std::size_t steps = 10'000;
+  std::size_t batch = 2048;                       ///< rows a step
+  Optimizer optimizer = {};
+  Schedule schedule = {};
+  Loss loss = {};
+  Dead dead = {};
+  Dictionary dictionary = {};
+  Extra extra = {};
+  double clip = 1.0;                              ///< limit of the global gradient norm; 0: none
+  bool train_encoder_bias = true;
+  start_bias bias = start_bias::geometric_median; ///< decoder bias before the first step
+  std::size_t log_every = 100;
+
+  /// Errors: `train_options`, `train_not_finite` (the step, at a logged step).
+  template <class Sae, class Reader, class Callback = no_progress>
+  training_metrics operator()(Sae& model, Reader&& reader, Callback&& report = {}) const {
+    if (steps == 0 || batch < 2) {
+      throw error(rules::train_options, {.found = std::to_string(steps) + " steps of " +
+                                                  std::to_string(batch) + " rows"});
+    }
+    auto& be = model.backend();
+    training_run<Sae, trainer> run(model, *this);
+    const auto start = std::chrono::steady_clock::now();
+    training_metrics last;
+    for (std::size_t s = 0; s < steps; ++s) {
+      const auto rows = reader.next(be, batch);
+      if (rows.rows() == 0) throw error(rules::train_no_rows, {.remedy = "give at least one protein"});
+      if (s == 0) initialize_bias(model, rows, bias);
+      const double rate = optimizer.lr * schedule(s, steps);
+      run.step(rows, rate);
+      const bool final = s + 1 == steps;
+      if (!final && (log_every == 0 || s % log_every != 0)) continue;
+      last = run.metrics();
+      last.step = s;
+      last.steps = steps;
+      last.learning_rate = rate;
+      last.seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      if (!std::isfinite(last.loss) || !std::isfinite(last.gradient_norm)) {
+        throw error(rules::train_not_finite,
+                    {.where = "step " + std::to_string(s),
+                     .found = "loss " + std::to_string(last.loss),
+                     .remedy = "lower the learning rate; look for NaN in the activations"});
+      }
+      report(last);
+    }
+    return last;
+  }
+};
+
+}  // namespace plmscope

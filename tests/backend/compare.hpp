@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/backend/cpu.hpp>
+#include <plmscope/backend/reference.hpp>
+#include <plmscope/tensor/matrix.hpp>
+#if defined(PLMSCOPE_TEST_HAS_ONEDNN)
+#include <plmscope/backend/cpu/gemm_onednn.hpp>
+#endif
+#if defined(PLMSCOPE_TEST_HAS_OPENBLAS)
+#include <plmscope/backend/cpu/gemm_openblas.hpp>
+#endif
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+// A backend held against the reference: twins of matrices with the same numbers on both sides, and
+// rounding bounds (Higham, "Accuracy and stability of numerical algorithms", 2002, section 3.1).
+namespace compare {
+
+using plmscope::const_view;
+using plmscope::matrix;
+using plmscope::reference;
+using plmscope::view;
+using sizes = std::vector<std::size_t>;
+using single = plmscope::cpu;
+using twice = plmscope::basic_cpu<double, plmscope::eigen_gemm>;
+
+/// Calls f(backend) for every backend under test.
+template <class F>
+void for_each_backend(const F& f, std::size_t threads = 2) {
+  const auto run = [&](auto be, const char* name) {
+    INFO("backend ", std::string(name));
+    f(be);
+  };
+  run(single(threads), "cpu");
+  run(twice(threads), "cpu in double");
+#if defined(PLMSCOPE_TEST_HAS_ONEDNN)
+  run(plmscope::basic_cpu<float, plmscope::onednn_gemm>(threads), "oneDNN");
+#endif
+#if defined(PLMSCOPE_TEST_HAS_OPENBLAS)
+  run(plmscope::basic_cpu<float, plmscope::openblas_gemm>(threads), "OpenBLAS");
+  run(plmscope::basic_cpu<double, plmscope::openblas_gemm>(threads), "OpenBLAS in double");
+#endif
+}
+
+/// Whether a row of a product keeps its bits among other rows. OpenBLAS's kernels for AVX2 treat rows
+/// differently by their place in the call, so that nobody can promise it there.
+template <class B>
+constexpr bool rows_stand_alone() {
+  return B::gemm_name() != "openblas";
+}
+
+/// n unit roundoffs, compounded: n u / (1 - n u).
+template <class Real>
+double gamma(std::size_t n) {
+  const double nu =
+      static_cast<double>(n) * static_cast<double>(std::numeric_limits<Real>::epsilon()) / 2;
+  return nu / (1 - nu);
+}
+
+/// Largest difference between two computations of something made of sums whose terms have absolute
+/// values that add up to `magnitude`, with at most n roundings on the way from any term to the
+/// result, one in `Real`, one in double; every rounding may also underflow.
+template <class Real>
+double bound(std::size_t n, double magnitude) {
+  return (gamma<Real>(n) + gamma<double>(n)) * magnitude +
+         static_cast<double>(n) * static_cast<double>(std::numeric_limits<Real>::denorm_min());
+}
+
+/// Numbers that cost little: entry i of a stream, in [-1, 1].
+inline double number(std::uint64_t stream, std::uint64_t i) {
+  std::uint64_t z = (stream + 1) * 0x9E3779B97F4A7C15u + i * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return static_cast<double>(static_cast<std::int64_t>(z ^ (z >> 31))) * 0x1p-63;
+}
+
+enum class numbers {
+  plain,      ///< in [-1, 1]
+  equal,      ///< every entry of a row the same
+  spread,     ///< magnitudes from 1e-12 to 1e6
+  special     ///< plain with NaN, infinities, -0, zeros, denormals here and there
+};
+inline const std::vector<numbers> all_numbers{numbers::plain, numbers::equal, numbers::spread,
+                                              numbers::special};
+
+template <class Real>
+Real make_number(numbers kind, std::uint64_t stream, std::size_t row, std::size_t col,
+                 std::size_t cols) {
+  const std::uint64_t i = row * cols + col;
+  const double v = number(stream, kind == numbers::equal ? row : i);
+  if (kind == numbers::spread) {
+    return static_cast<Real>(v * std::pow(10.0, 9 * number(stream + 999, i) - 3));
+  }
+  if (kind == numbers::special && number(stream + 77, i) > 0.8) {
+    constexpr Real tiny = std::numeric_limits<Real>::denorm_min();
+    constexpr Real infinity = std::numeric_limits<Real>::infinity();
+    const Real choice[] = {std::numeric_limits<Real>::quiet_NaN(), infinity, -infinity, Real{0},
+                           Real{-0.0}, tiny, -7 * tiny, std::numeric_limits<Real>::min() / 2};
+    return choice[static_cast<std::size_t>(std::abs(v) * 7.999)];
+  }
+  return static_cast<Real>(v);
+}
+
+/// Shapes at the edges of tiles, vectors and pieces.
+inline const std::vector<std::pair<std::size_t, std::size_t>> shapes{
+    {0, 0},   {0, 5},    {5, 0},     {1, 1},     {1, 63},   {1, 64},    {1, 65},  {1, 257},
+    {1, 16385}, {2, 1031}, {63, 1},  {64, 64},   {65, 63},  {63, 65},   {257, 31}, {31, 257},
+    {130, 320}, {4099, 3}, {8200, 1}, {7, 9001}};
+
+/// A view in the middle of a larger matrix whose other entries must stay as they are.
+template <class B, class T = typename B::real>
+class framed {
+ public:
+  framed(B& be, std::size_t rows, std::size_t cols, bool strided)
+      : rows_(rows), cols_(cols), frame_(strided ? 1 : 0), all_(be, rows + 2 * frame_, cols + 8 * frame_) {
+    for (std::size_t i = 0; i < all_.size(); ++i) all_.data()[i] = sentinel;
+  }
+  view<B, T> inner() { return all_.all().row_range(frame_, rows_).col_range(3 * frame_, cols_); }
+
+  bool intact() {
+    for (std::size_t r = 0; r < all_.rows(); ++r) {
+      for (std::size_t c = 0; c < all_.cols(); ++c) {
+        const bool inside = r - frame_ < rows_ && c - 3 * frame_ < cols_;
+        if (!inside && all_(r, c) != sentinel) return false;
+      }
+    }
+    return true;
+  }
+
+ private:
+  static constexpr T sentinel = T{77};
+  std::size_t rows_;
+  std::size_t cols_;
+  std::size_t frame_;
+  matrix<T, B> all_;
+};
+
+/// The same numbers in the memory of a backend and of the reference.
+template <class B>
+class twin {
+ public:
+  using real = typename B::real;
+
+  twin(B& be, reference& naive, std::size_t rows, std::size_t cols, bool strided = false)
+      : fast_(be, rows, cols, strided), exact_(naive, rows, cols) {
+    set([](std::size_t, std::size_t) { return real{0}; });
+  }
+  twin(B& be, reference& naive, std::size_t rows, std::size_t cols, bool strided, numbers kind,
+       std::uint64_t stream)
+      : twin(be, naive, rows, cols, strided) {
+    set([&](std::size_t r, std::size_t c) {
+      return make_number<real>(kind, stream, r, c, cols);
+    });
+  }
+  template <class F>
+  void set(const F& f) {
+    for (std::size_t r = 0; r < exact_.rows(); ++r) {
+      for (std::size_t c = 0; c < exact_.cols(); ++c) {
+        const real v = f(r, c);
+        fast_.inner()(r, c) = v;
+        exact_(r, c) = static_cast<double>(v);
+      }
+    }
+  }
+
+  view<B> fast() { return fast_.inner(); }
+  matrix<double, reference>& exact() { return exact_; }
+  double operator()(std::size_t r, std::size_t c) const { return exact_(r, c); }
+
+  /// Each entry within limit(r, c) of the reference; NaN and infinities in the same places; nothing
+  /// written beside the matrix. Where the reference lies outside of the type's range, infinity is
+  /// the right answer.
+  template <class Limit>
+  void check(const Limit& limit) {
+    std::size_t wrong = 0;
+    std::string first;
+    for (std::size_t r = 0; r < exact_.rows(); ++r) {
+      for (std::size_t c = 0; c < exact_.cols(); ++c) {
+        const real got = fast_.inner()(r, c);
+        const double want = exact_(r, c);
+        const bool good =
+            std::isnan(want) ? std::isnan(got)
+                             : got == static_cast<real>(want) ||
+                                   (!std::isinf(want) &&
+                                    std::abs(static_cast<double>(got) - want) <= limit(r, c));
+        if (!good && wrong++ == 0) {
+          char text[160];
+          std::snprintf(text, sizeof text, "entry (%zu, %zu) is %.9g, reference %.9g, limit %.3g", r,
+                        c, static_cast<double>(got), want, limit(r, c));
+          first = text;
+        }
+      }
+    }
+    INFO(first);
+    CHECK(wrong == 0);
+    CHECK(fast_.intact());
+  }
+  void check_exact() {
+    check([](std::size_t, std::size_t) { return 0.0; });
+  }
+
+ private:
+  framed<B> fast_;
+  matrix<double, reference> exact_;
+};
+
+/// f(rows, cols, strided, kind) over all shapes and kinds of numbers.
+template <class F>
+void over_shapes(const F& f) {
+  for (const auto& shape : shapes) {
+    for (const numbers kind : all_numbers) {
+      for (const bool strided : {false, true}) {
+        INFO("shape ", shape.first, " x ", shape.second, ", numbers ", static_cast<int>(kind),
+             ", strided ", strided);
+        f(shape.first, shape.second, strided, kind);
+      }
+    }
+  }
+}
+
+/// The bytes of a view, row by row.
+template <class V>
+std::vector<unsigned char> bytes(V x) {
+  using value = typename V::value_type;
+  const std::size_t width = x.cols() * sizeof(value);
+  std::vector<unsigned char> out(x.rows() * width);
+  for (std::size_t r = 0; r < x.rows() && width > 0; ++r) {
+    std::memcpy(out.data() + r * width, x.row_data(r), width);
+  }
+  return out;
+}
+
+}  // namespace compare
