@@ -10,7 +10,7 @@ if(NOT TARGET plmscope::onednn)
   find_library(PLMSCOPE_ONEDNN_LIBRARY dnnl)
   mark_as_advanced(PLMSCOPE_ONEDNN_INCLUDE_DIR PLMSCOPE_ONEDNN_LIBRARY)
   if(PLMSCOPE_ONEDNN_INCLUDE_DIR AND PLMSCOPE_ONEDNN_LIBRARY)
-    add_library(plmscope::onednn INTERFACE IMPORTED)
+    add_library(plmscope::onednn INTERFACE IMPORTED GLOBAL)
     # The header sets the number of threads of the OpenMP runtime that Debian's oneDNN is linked with.
     set_target_properties(plmscope::onednn PROPERTIES
       INTERFACE_INCLUDE_DIRECTORIES "${PLMSCOPE_ONEDNN_INCLUDE_DIR}"
@@ -27,7 +27,7 @@ if(NOT TARGET plmscope::openblas)
                PATH_SUFFIXES openblas-openmp openblas-pthread openblas-serial)
   mark_as_advanced(PLMSCOPE_OPENBLAS_INCLUDE_DIR PLMSCOPE_OPENBLAS_LIBRARY)
   if(PLMSCOPE_OPENBLAS_INCLUDE_DIR AND PLMSCOPE_OPENBLAS_LIBRARY)
-    add_library(plmscope::openblas INTERFACE IMPORTED)
+    add_library(plmscope::openblas INTERFACE IMPORTED GLOBAL)
     set_target_properties(plmscope::openblas PROPERTIES
       INTERFACE_INCLUDE_DIRECTORIES "${PLMSCOPE_OPENBLAS_INCLUDE_DIR}"
       INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${PLMSCOPE_OPENBLAS_INCLUDE_DIR}"

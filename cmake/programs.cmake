@@ -31,8 +31,9 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
 set(plmscope_warnings -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Werror)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  # g++ 12 finds its own AVX-512 intrinsics uninitialised (GCC bug 105593).
-  list(APPEND plmscope_warnings -Wno-maybe-uninitialized)
+  # g++ 12 finds its own AVX-512 intrinsics uninitialised (GCC bug 105593) and its own std::string
+  # copying onto itself (105651).
+  list(APPEND plmscope_warnings -Wno-maybe-uninitialized -Wno-restrict)
 endif()
 set(plmscope_native_flags "")
 if(PLMSCOPE_NATIVE)

@@ -36,21 +36,29 @@ using sizes = std::vector<std::size_t>;
 using single = plmscope::cpu;
 using twice = plmscope::basic_cpu<double, plmscope::eigen_gemm>;
 
+template <class F, class B>
+void on_backend(const F& f, B be, const char* name) {
+  INFO("backend ", std::string(name));
+  f(be);
+}
+
 /// Calls f(backend) for every backend under test.
 template <class F>
 void for_each_backend(const F& f, std::size_t threads = 2) {
-  const auto run = [&](auto be, const char* name) {
-    INFO("backend ", std::string(name));
-    f(be);
-  };
-  run(single(threads), "cpu");
-  run(twice(threads), "cpu in double");
+  on_backend(f, single(threads), "cpu");
+  on_backend(f, twice(threads), "cpu in double");
 #if defined(PLMSCOPE_TEST_HAS_ONEDNN)
-  run(plmscope::basic_cpu<float, plmscope::onednn_gemm>(threads), "oneDNN");
+  on_backend(f, plmscope::basic_cpu<float, plmscope::onednn_gemm>(threads), "oneDNN");
 #endif
+}
+
+/// As above with every provider of products.
+template <class F>
+void for_each_provider(const F& f) {
+  for_each_backend(f);
 #if defined(PLMSCOPE_TEST_HAS_OPENBLAS)
-  run(plmscope::basic_cpu<float, plmscope::openblas_gemm>(threads), "OpenBLAS");
-  run(plmscope::basic_cpu<double, plmscope::openblas_gemm>(threads), "OpenBLAS in double");
+  on_backend(f, plmscope::basic_cpu<float, plmscope::openblas_gemm>(2), "OpenBLAS");
+  on_backend(f, plmscope::basic_cpu<double, plmscope::openblas_gemm>(2), "OpenBLAS in double");
 #endif
 }
 

@@ -49,7 +49,7 @@ matrix<double, reference> magnitudes(reference& naive, form f, twin<B>& a, twin<
 }
 
 TEST_CASE("gemm_nt, gemm_nn and gemm_tn with every beta") {
-  for_each_backend([]<class B>(B be) {
+  for_each_provider([]<class B>(B be) {
     using real = typename B::real;
     reference naive;
     for (const auto& [m, n, k] : product_shapes) {
@@ -85,7 +85,7 @@ TEST_CASE("gemm_nt, gemm_nn and gemm_tn with every beta") {
 }
 
 TEST_CASE("linear with bias and every epilogue") {
-  for_each_backend([]<class B>(B be) {
+  for_each_provider([]<class B>(B be) {
     using real = typename B::real;
     reference naive;
     for (const auto& [m, n, k] : product_shapes) {
@@ -165,7 +165,7 @@ struct width_pair {
 const std::vector<width_pair> width_pairs{{1, 40}, {5, 63}, {67, 320}, {257, 64}, {96, 1280}};
 
 TEST_CASE("the bits of a row depend on nothing but the row") {
-  for_each_backend([]<class B>(B be) {
+  for_each_provider([]<class B>(B be) {
     using real = typename B::real;
     if (!rows_stand_alone<B>()) return;
     constexpr std::size_t most = 1100;
@@ -191,7 +191,7 @@ TEST_CASE("the bits of a row depend on nothing but the row") {
 }
 
 TEST_CASE("products have the same bits for any number of threads") {
-  for_each_backend([]<class B>(B be) {
+  for_each_provider([]<class B>(B be) {
     using real = typename B::real;
     for (const auto& [n, k] : width_pairs) {
       constexpr std::size_t m = 1100;
@@ -218,7 +218,7 @@ TEST_CASE("products have the same bits for any number of threads") {
 }
 
 TEST_CASE("gemm_tn: the bits of a row do not depend on how many columns the left operand has") {
-  for_each_backend([]<class B>(B be) {
+  for_each_provider([]<class B>(B be) {
     using real = typename B::real;
     if (!rows_stand_alone<B>()) return;
     constexpr std::size_t most = 330;
@@ -239,7 +239,7 @@ TEST_CASE("gemm_tn: the bits of a row do not depend on how many columns the left
 }
 
 TEST_CASE("NaN and infinity in one row stay in that row") {
-  for_each_backend([]<class B>(B be) {
+  for_each_provider([]<class B>(B be) {
     using real = typename B::real;
     for (const std::size_t m : sizes{3, 64, 67, 130}) {
       matrix<real, B> x(be, m, 33), w(be, 19, 33), out(be, m, 19), clean(be, m, 19);

@@ -74,7 +74,8 @@ TEST_CASE("every shape, every k, all kinds of numbers") {
     over_shapes([&](std::size_t rows, std::size_t cols, bool strided, numbers kind) {
       if (rows > 300) return;
       twin<B> pre(be, naive, rows, cols, strided, kind, 1);
-      for (const std::size_t k : sizes{0, 1, 2, 31, 64, 65, 257, 20000}) {
+      const bool large = rows * cols > 5000;
+      for (const std::size_t k : large ? sizes{1, 65} : sizes{0, 1, 2, 31, 64, 65, 257, 20000}) {
         check_orders<B>(be, pre.fast(), k);
       }
     });

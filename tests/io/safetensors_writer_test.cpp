@@ -157,6 +157,7 @@ TEST_CASE("reading refuses wrong types, wrong sizes and wrong shapes") {
   CHECK(error_id([&] { f.require("f", {4}); }) == "io.124");
   CHECK(error_id([&] { f.require("f", {any_extent, 2}); }) == "accepted");
   CHECK(std::isnan(f.read_vector<float>("n")[2]));
+  CHECK(error_id([&] { f.check_finite(); }) == "io.127");
   CHECK(error_text([&] { f.check_finite(); }).find("tensor \"n\", entry 2") != std::string::npos);
 }
 

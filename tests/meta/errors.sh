@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 sed -nE 's/^ *([a-z_]+) = ([0-9]+),? *\/\/\/< (.*)$/\1\t\2\t\3/p' \
   <(sed -n '/^enum class error_kind/,/^};/p' include/plmscope/core/error.hpp) > "$work/kinds"
 
-find include -name '*.hpp' | LC_ALL=C sort | xargs awk '
+find include examples -name '*.hpp' | LC_ALL=C sort | xargs awk '
   function complain(text) { print FILENAME ":" FNR ": " text > "/dev/stderr"; bad++ }
   /inline constexpr error_rule / {
     line = $0
@@ -30,6 +30,7 @@ find include -name '*.hpp' | LC_ALL=C sort | xargs awk '
     match(rest, /error_kind::[a-z]+/); kind = substr(rest, RSTART + 12, RLENGTH - 12); rest = substr(rest, RSTART + RLENGTH)
     match(rest, /".*"/); rule = substr(rest, RSTART + 1, RLENGTH - 2)
     gsub(/" "/, "", rule); gsub(/\\"/, "\"", rule); gsub(/\\\\/, "\\", rule); gsub(/\|/, "\\|", rule)
+    gsub(/__/, "\\_\\_", rule); gsub(/</, "\\&lt;", rule)
     if (id in ids) complain("the id " id " is already that of " ids[id])
     if (name in names) complain("a rule called " name " is already in " names[name])
     ids[id] = name; names[name] = FILENAME

@@ -44,7 +44,8 @@ struct letter_counts {
                 std::span<const std::uint32_t> proteins)
       : labelled(labels.concepts), instance_kinds(labels.concepts) {
     std::vector<std::size_t> first(sequences.size() + 1, 0);
-    for (std::size_t p = 0; p < sequences.size(); ++p) first[p + 1] = first[p] + sequences[p].size();
+    for (std::size_t p = 0; p < sequences.size(); ++p)
+      first[p + 1] = first[p] + sequences[p].size();
     for (const std::uint32_t p : proteins) {
       for (std::size_t i = 0; i < sequences[p].size(); ++i) {
         const std::size_t kind = kind_of(sequences[p][i]);
@@ -110,12 +111,13 @@ std::vector<amino_acid_result> amino_acid_baseline(std::span<const std::string_v
     std::array<std::size_t, kinds> order{};
     std::iota(order.begin(), order.end(), std::size_t{0});
     const auto& labelled = validation.labelled[c];
-    // a before b when labelled[a] / residues[a] is larger; exact, and last when never seen.
-    std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) {
-      if (validation.residues[a] == 0 || validation.residues[b] == 0) {
-        return validation.residues[a] > validation.residues[b];
-      }
-      return labelled[a] * validation.residues[b] > labelled[b] * validation.residues[a];
+    // a before b when labelled[a] / residues[a] is larger (exact); letters never seen come last.
+    const auto& residues = validation.residues;
+    std::ranges::sort(order, [&](std::size_t a, std::size_t b) {
+      if ((residues[a] == 0) != (residues[b] == 0)) return residues[b] == 0;
+      const std::uint64_t left = labelled[a] * residues[b];
+      const std::uint64_t right = labelled[b] * residues[a];
+      return left != right ? left > right : a < b;
     });
     const concept_kind kind = labels.kinds[c];
     amino_acid_result result;
@@ -141,4 +143,4 @@ std::vector<amino_acid_result> amino_acid_baseline(std::span<const std::string_v
   return out;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -14,11 +14,11 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// Counts of every concept with every feature at every threshold, over the proteins that were added.
-/// Each activation is put in the bin of the highest threshold that it passes, per label of its
-/// residue and once over all; sums from the right then give the counts of every threshold. False
-/// positives are what is active and not true, so residues without a label cost one step an entry.
-/// Memory: 8 bytes per concept, feature and threshold.
+/// Counts of every concept with every feature at every threshold, over the proteins that were
+/// added. Each activation is put in the bin of the highest threshold that it passes, per label of
+/// its residue and once over all; sums from the right then give the counts of every threshold.
+/// False positives are what is active and not true, so residues without a label cost one step an
+/// entry. Memory: 8 bytes per concept, feature and threshold.
 class concept_counts {
  public:
   concept_counts(const label_index& labels, std::size_t features, std::size_t thresholds)
@@ -167,4 +167,4 @@ inline concept_counts count_concepts(const sparse_activations& acts, const label
   return counts;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

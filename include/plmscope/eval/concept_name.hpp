@@ -47,4 +47,4 @@ inline std::string_view concept_text(std::string_view note, bool fold) noexcept 
   return fold ? fold_ordinal(text) : text;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

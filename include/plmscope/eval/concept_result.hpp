@@ -40,10 +40,10 @@ struct concept_result {
   std::uint32_t feature = 0;
   std::uint32_t threshold_index = 0;
   float threshold = 0.0f;  ///< active above this value
-  concept_quality validation;
-  concept_quality held_out;
+  concept_quality validation{};
+  concept_quality held_out{};
 
   bool found() const noexcept { return validation.score > 0.0; }
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <plmscope/eval/alignment_scores.hpp>
 #include <plmscope/eval/local_alignment.hpp>
 #include <plmscope/eval/rules.hpp>
 #include <plmscope/eval/similar_pairs.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -22,20 +20,20 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 /// When two proteins count as related.
 struct homology_options {
-  double min_identity = 0.30;      ///< equal residues over alignment columns
-  double min_coverage = 0.50;      ///< aligned share of the shorter protein
-  double max_expectation = 1e-3;   ///< chance alignments of that score expected in the whole set
+  double min_identity = 0.30;     ///< equal residues over alignment columns
+  double min_coverage = 0.50;     ///< aligned share of the shorter protein
+  double max_expectation = 1e-3;  ///< chance alignments of that score expected in the whole set
   /// A pair is worth aligning when it has a stretch without gaps that chance gives a pair of its
   /// lengths at most this often. Larger values find remoter relatives and cost time.
-  double stretch_expectation = 0.02;
+  double stretch_expectation = 0.002;
 };
 
 /// Which proteins belong together. Clusters are numbered by their first protein.
 struct protein_clusters {
   std::vector<std::uint32_t> of_protein;
   std::size_t count = 0;
-  std::size_t candidates = 0;   ///< pairs that share a similar stretch
-  std::size_t significant = 0;  ///< of these, pairs with an alignment that is not chance
+  std::size_t candidates = 0;  ///< pairs that share a similar stretch
+  std::size_t aligned = 0;     ///< of these, pairs that had to be aligned
 };
 
 /// Disjoint sets of 0..n-1; every set is called by its smallest member.
@@ -67,46 +65,12 @@ inline bool related(const local_alignment& found, std::size_t length_a, std::siz
              options.max_expectation;
 }
 
-namespace homology_clusters_detail {
-
-/// Replaces the scores of pairs (ascending by first) by those of alignments with gaps, drops pairs
-/// that chance explains and orders the others by score, best first.
-inline void keep_significant(std::vector<similar_pair>& pairs,
-                             std::span<const std::vector<std::uint8_t>> sequences,
-                             std::size_t residues, double max_expectation) {
-  alignment_scores align;
-  std::vector<std::span<const std::uint8_t>> others;
-  std::array<int, alignment_scores::lanes> scores{};
-  for (std::size_t begin = 0; begin < pairs.size();) {
-    others.clear();
-    std::size_t end = begin;
-    for (; end < pairs.size() && end - begin < alignment_scores::lanes &&
-           pairs[end].first == pairs[begin].first;
-         ++end) {
-      others.emplace_back(sequences[pairs[end].second]);
-    }
-    align(sequences[pairs[begin].first], others, scores);
-    for (std::size_t i = begin; i < end; ++i) pairs[i].score = scores[i - begin];
-    begin = end;
-  }
-  std::erase_if(pairs, [&](const similar_pair& p) {
-    const std::size_t shorter = std::min(sequences[p.first].size(), sequences[p.second].size());
-    return alignment_expectation(p.score, shorter, residues) > max_expectation;
-  });
-  std::ranges::sort(pairs, [](const similar_pair& a, const similar_pair& b) {
-    if (a.score != b.score) return a.score > b.score;
-    return a.first != b.first ? a.first < b.first : a.second < b.second;
-  });
-}
-
-}  // namespace homology_clusters_detail
-
 /// Groups proteins so that related ones (and, by single linkage, the relatives of relatives) stand
 /// in one cluster. Equal sequences are always together. `groups` may give every protein a name (its
 /// family): proteins with the same non-empty name are joined as well.
-/// Three steps: pairs that share a similar stretch (`similar_pairs`), of these the pairs whose
-/// alignment score is not chance, of these the alignments with enough identity and coverage; pairs
-/// that stand in one cluster already are not aligned.
+/// Pairs that share a similar stretch (`similar_pairs`) are aligned, the most similar first; pairs
+/// that stand in one cluster already are not. Cost: that of `similar_pairs` and some nanoseconds
+/// per cell of the alignments.
 inline protein_clusters cluster_by_homology(std::span<const std::string_view> sequences,
                                             std::span<const std::string_view> groups = {},
                                             const homology_options& options = {}) {
@@ -135,13 +99,12 @@ inline protein_clusters cluster_by_homology(std::span<const std::string_view> se
   }
 
   protein_clusters out;
-  auto pairs = similar_pairs(encoded, options.stretch_expectation);
+  const auto pairs = similar_pairs(encoded, options.stretch_expectation);
   out.candidates = pairs.size();
-  homology_clusters_detail::keep_significant(pairs, encoded, residues, options.max_expectation);
-  out.significant = pairs.size();
   local_aligner align;
   for (const similar_pair& pair : pairs) {
     if (sets.find(pair.first) == sets.find(pair.second)) continue;
+    ++out.aligned;
     const auto& a = encoded[pair.first];
     const auto& b = encoded[pair.second];
     if (related(align(a, b), a.size(), b.size(), residues, options)) {
@@ -156,4 +119,4 @@ inline protein_clusters cluster_by_homology(std::span<const std::string_view> se
   return out;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -31,7 +31,8 @@ struct label_index {
     return protein_offsets.empty() ? 0 : protein_offsets.size() - 1;
   }
   std::span<const std::uint32_t> at_row(std::size_t row) const noexcept {
-    return std::span(row_concepts).subspan(row_offsets[row], row_offsets[row + 1] - row_offsets[row]);
+    return std::span(row_concepts)
+        .subspan(row_offsets[row], row_offsets[row + 1] - row_offsets[row]);
   }
   std::span<const std::uint32_t> rows_of(std::size_t instance) const noexcept {
     const std::uint32_t first = instance_offsets[instance];
@@ -104,4 +105,4 @@ inline label_index index_labels(std::span<const concept_label> concepts,
   return out;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

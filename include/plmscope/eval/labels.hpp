@@ -34,10 +34,10 @@ struct concept_label {
   std::string name;    ///< "Transmembrane", "Binding site: ATP"
   std::string column;  ///< "Binding site"
   concept_kind kind = concept_kind::domain;
-  std::vector<concept_instance> instances;  ///< ascending, no two equal
-  std::size_t entries = 0;                  ///< annotations read, repeated ones included
-  std::size_t residues = 0;                 ///< residues with the label, each counted once
-  std::size_t proteins = 0;                 ///< proteins with an instance
+  std::vector<concept_instance> instances{};  ///< ascending, no two equal
+  std::size_t entries = 0;                    ///< annotations read, repeated ones included
+  std::size_t residues = 0;                   ///< residues with the label, each counted once
+  std::size_t proteins = 0;                   ///< proteins with an instance
 };
 
 /// Which concepts are worth scoring. The defaults suit some hundred proteins; InterPLM's limits for
@@ -53,10 +53,11 @@ struct concept_options {
   std::vector<std::string> mixed_columns{"Compositional bias", "Domain", "Modified residue",
                                          "Motif", "Region"};
   /// Columns about the record, not the molecule, and columns that cover whole proteins.
-  std::vector<std::string> ignored_columns{
-      "Alternative sequence", "Chain",           "Initiator methionine", "Mutagenesis",
-      "Natural variant",      "Non-adjacent residues", "Non-terminal residue", "Sequence conflict",
-      "Sequence uncertainty"};
+  std::vector<std::string> ignored_columns{"Alternative sequence", "Chain",
+                                           "Initiator methionine", "Mutagenesis",
+                                           "Natural variant",      "Non-adjacent residues",
+                                           "Non-terminal residue", "Sequence conflict",
+                                           "Sequence uncertainty"};
   /// Entries without a note or ligand count for the whole column (InterPLM drops them, and with
   /// them every signal peptide).
   bool unnamed_entries = true;
@@ -132,9 +133,9 @@ inline bool wanted(const concept_label& c, const concept_options& options) noexc
 }  // namespace labels_detail
 
 /// Collects the concepts annotated in `proteins`: one for every feature column, one for every note
-/// (ligand, for binding sites) in it. A sub-concept with exactly the instances of its column is left
-/// out. Annotations that do not lie in their sequence are skipped and counted.
-/// Cost: linear in the annotations, with a sort per concept.
+/// (ligand, for binding sites) in it. A sub-concept with exactly the instances of its column is
+/// left out. Annotations that do not lie in their sequence are skipped and counted. Cost: linear in
+/// the annotations, with a sort per concept.
 inline concept_set make_concepts(std::span<const annotated_protein> proteins,
                                  const concept_options& options = {}) {
   concept_set out;
@@ -179,4 +180,4 @@ inline concept_set make_concepts(std::span<const annotated_protein> proteins,
   return out;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -14,8 +14,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// How recall is counted for a concept.
 enum class concept_kind : std::uint8_t {
   residue,  ///< every labelled residue counts (active sites, modified residues)
-  pair,     ///< as `residue`; of an annotation begin..end only the two ends are labelled (disulfides)
-  domain    ///< an annotated stretch counts as found when one of its residues is active
+  pair,   ///< as `residue`; of an annotation begin..end only the two ends are labelled (disulfides)
+  domain  ///< an annotated stretch counts as found when one of its residues is active
 };
 
 /// What a predictor did on one set of proteins, in whole numbers.
@@ -23,7 +23,7 @@ struct tally {
   std::uint64_t tp = 0;         ///< active residues with the label
   std::uint64_t fp = 0;         ///< active residues without it
   std::uint64_t positives = 0;  ///< residues with the label
-  std::uint64_t hits = 0;       ///< instances with an active residue (kept for domain concepts only)
+  std::uint64_t hits = 0;  ///< instances with an active residue (kept for domain concepts only)
   std::uint64_t instances = 0;  ///< instances of the concept
 
   friend bool operator==(const tally&, const tally&) = default;
@@ -83,4 +83,4 @@ concept concept_metric = requires(const M& metric, const tally& t, concept_kind 
   { M::id } -> std::convertible_to<std::string_view>;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -59,10 +59,9 @@ inline void check(const dense_activations& acts, const concept_set& concepts) {
   }
   for (std::size_t i = 0; i < acts.values.size(); ++i) {
     if (std::isfinite(acts.values[i])) continue;
-    throw error(rules::activations_value,
-                {.where = "row " + std::to_string(i / acts.neurons) + ", neuron " +
-                          std::to_string(i % acts.neurons),
-                 .found = std::to_string(acts.values[i])});
+    throw error(rules::activations_value, {.where = "row " + std::to_string(i / acts.neurons) +
+                                                    ", neuron " + std::to_string(i % acts.neurons),
+                                           .found = std::to_string(acts.values[i])});
   }
 }
 
@@ -149,4 +148,4 @@ std::vector<neuron_result> neuron_baseline(const dense_activations& acts,
   return out;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

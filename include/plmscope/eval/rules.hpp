@@ -6,6 +6,7 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace rules {
 
+// clang-format off
 inline constexpr error_rule activations_offsets{"eval.101", error_kind::malformed, "row offsets start at 0, never fall and end at the number of entries"};
 inline constexpr error_rule activations_feature{"eval.102", error_kind::malformed, "feature ids ascend within a row and are below the number of features"};
 inline constexpr error_rule activations_value{"eval.103", error_kind::numeric, "activations are finite"};
@@ -14,7 +15,8 @@ inline constexpr error_rule split_proteins{"eval.105", error_kind::mismatch, "sp
 inline constexpr error_rule split_share{"eval.106", error_kind::usage, "the held-out share lies between 0 and 1, ends excluded"};
 inline constexpr error_rule threshold_order{"eval.107", error_kind::usage, "a threshold grid has 1 to 250 finite entries that ascend"};
 inline constexpr error_rule cluster_limits{"eval.108", error_kind::usage, "identity and coverage limits lie between 0 and 1"};
-inline constexpr error_rule eval_too_large{"eval.109", error_kind::resource, "an evaluation holds fewer than 2^32 residues, features and instances"};
+inline constexpr error_rule eval_too_large{"eval.109", error_kind::resource, "an evaluation holds fewer than 2^32 residues and features, a protein fewer than 2^16"};
+// clang-format on
 
 }  // namespace rules
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

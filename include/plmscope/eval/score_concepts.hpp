@@ -53,7 +53,8 @@ inline bool better(const concept_quality& a, const concept_quality& b) noexcept 
 template <class Metric>
 concept_result best_threshold(const concept_counts& validation, std::uint32_t c,
                               std::uint32_t feature, const Metric& metric) {
-  concept_result out{.feature = feature};
+  concept_result out;
+  out.feature = feature;
   out.validation = quality_of(validation.at(c, feature, 0), validation.kind(c), metric);
   for (std::uint32_t t = 1; t < validation.thresholds(); ++t) {
     const auto q = quality_of(validation.at(c, feature, t), validation.kind(c), metric);
@@ -74,8 +75,7 @@ void choose(const concept_counts& validation, const concept_counts& held_out,
   const auto complete = [&](concept_result r, std::size_t c) {
     r.concept_id = static_cast<std::uint32_t>(first_concept + c);
     r.threshold = thresholds.of(r.feature)[r.threshold_index];
-    r.held_out =
-        quality_of(held_out.at(c, r.feature, r.threshold_index), held_out.kind(c), metric);
+    r.held_out = quality_of(held_out.at(c, r.feature, r.threshold_index), held_out.kind(c), metric);
     return r;
   };
   for (std::uint32_t c = 0; c < validation.concepts(); ++c) {
@@ -90,8 +90,10 @@ void choose(const concept_counts& validation, const concept_counts& held_out,
 }
 
 inline void order_pairs(std::vector<concept_result>& pairs) {
-  std::ranges::stable_sort(pairs, [](const concept_result& a, const concept_result& b) {
-    return better(a.validation, b.validation);
+  std::ranges::sort(pairs, [](const concept_result& a, const concept_result& b) {
+    if (better(a.validation, b.validation)) return true;
+    if (better(b.validation, a.validation)) return false;
+    return a.concept_id != b.concept_id ? a.concept_id < b.concept_id : a.feature < b.feature;
   });
 }
 
@@ -115,10 +117,10 @@ inline void check_split(const protein_split& split, std::size_t proteins) {
 }  // namespace score_concepts_detail
 
 /// Scores every feature against every concept at a grid of shares of its maximum (on validation),
-/// chooses feature and threshold of every concept on the validation proteins and reports both on the
-/// held-out ones. Ties go to the smaller feature id, then to the smaller threshold.
-/// Cost: two passes over the sparse codes (maxima, counts); concepts x features x thresholds to
-/// choose. The result does not depend on anything but the input.
+/// chooses feature and threshold of every concept on the validation proteins and reports both on
+/// the held-out ones. Ties go to the smaller feature id, then to the smaller threshold. Cost: two
+/// passes over the sparse codes (maxima, counts); concepts x features x thresholds to choose. The
+/// result does not depend on anything but the input.
 template <concept_metric Metric = f1_by_domain>
 concept_scores score_concepts(const sparse_activations& acts, const concept_set& concepts,
                               const protein_split& split, const score_options& options = {},
@@ -130,7 +132,8 @@ concept_scores score_concepts(const sparse_activations& acts, const concept_set&
   out.feature_max = feature_maxima(acts, split.validation);
   const feature_thresholds thresholds(out.feature_max, options.grid);
   const std::size_t one = 2 * concept_counts::bytes(1, acts.features, thresholds.per_feature());
-  const std::size_t block = std::max<std::size_t>(1, options.memory / std::max<std::size_t>(one, 1));
+  const std::size_t block =
+      std::max<std::size_t>(1, options.memory / std::max<std::size_t>(one, 1));
   const std::span<const concept_label> all(concepts.concepts);
   for (std::size_t first = 0; first < all.size(); first += block) {
     const auto part = all.subspan(first, std::min(block, all.size() - first));
@@ -144,4 +147,4 @@ concept_scores score_concepts(const sparse_activations& acts, const concept_set&
   return out;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -50,11 +50,11 @@ struct sparse_activations {
                        .found = std::to_string(ids[e])});
         }
         if (!std::isfinite(values[e])) {
-          throw error(rules::activations_value,
-                      {.where = "row " + std::to_string(row) + ", feature " +
-                                std::to_string(ids[e]),
-                       .found = std::to_string(values[e]),
-                       .remedy = "look for the first layer that produces it"});
+          throw error(
+              rules::activations_value,
+              {.where = "row " + std::to_string(row) + ", feature " + std::to_string(ids[e]),
+               .found = std::to_string(values[e]),
+               .remedy = "look for the first layer that produces it"});
         }
       }
     }
@@ -62,8 +62,8 @@ struct sparse_activations {
 
  private:
   void check_offsets() const {
-    bool good = ids.size() == values.size() &&
-                (offsets.empty() ? ids.empty() : offsets.front() == 0);
+    bool good =
+        ids.size() == values.size() && (offsets.empty() ? ids.empty() : offsets.front() == 0);
     for (std::size_t row = 0; good && row < rows(); ++row) good = offsets[row] <= offsets[row + 1];
     if (good && !offsets.empty()) good = static_cast<std::uint64_t>(offsets.back()) == ids.size();
     if (good) return;
@@ -81,11 +81,12 @@ struct sparse_activations {
     }
     if (good && !protein_offsets.empty()) good = protein_offsets.back() == rows();
     if (good) return;
-    throw error(rules::activations_proteins,
-                {.where = "protein offsets",
-                 .expected = "offsets from 0 to " + std::to_string(rows()),
-                 .found = protein_offsets.empty() ? "none" : std::to_string(protein_offsets.back())});
+    throw error(
+        rules::activations_proteins,
+        {.where = "protein offsets",
+         .expected = "offsets from 0 to " + std::to_string(rows()),
+         .found = protein_offsets.empty() ? "none" : std::to_string(protein_offsets.back())});
   }
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -33,7 +33,7 @@ struct protein_split {
 };
 
 struct split_options {
-  double held_out = 0.5;      ///< share of residues and of every concept's instances
+  double held_out = 0.5;  ///< share of residues and of every concept's instances
   std::uint64_t seed = 0;
   bool join_families = true;  ///< the same text in "Protein families" is one cluster
   homology_options homology;
@@ -50,8 +50,9 @@ struct load {
 }  // namespace split_detail
 
 /// Deals clusters whole to the two sides. Large clusters go first, in an order that depends on the
-/// seed; each goes where residues and the instances of its concepts then stand nearest to the wanted
-/// shares (least squares over the running shares). The same input and seed give the same split.
+/// seed; each goes where residues and the instances of its concepts then stand nearest to the
+/// wanted shares (least squares over the running shares). The same input and seed give the same
+/// split.
 inline protein_split deal_clusters(std::span<const std::uint32_t> cluster_of_protein,
                                    std::size_t clusters, const concept_set& concepts,
                                    double held_out_share = 0.5, std::uint64_t seed = 0) {
@@ -137,4 +138,4 @@ inline protein_split homology_split(std::span<const annotated_protein> proteins,
   return deal_clusters(found.of_protein, found.count, concepts, options.held_out, options.seed);
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

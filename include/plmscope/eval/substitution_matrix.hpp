@@ -78,4 +78,4 @@ constexpr int blosum62(std::uint8_t a, std::uint8_t b) noexcept {
   return a < 20 && b < 20 ? substitution_matrix_detail::blosum62[a][b] : -1;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -70,7 +70,8 @@ class feature_thresholds {
     return std::span(values_).subspan(feature * per_feature_, per_feature_);
   }
 
-  /// How many thresholds of `feature` lie below `value`: the value is active at the first that many.
+  /// How many thresholds of `feature` lie below `value`: the value is active at the first that
+  /// many.
   std::uint8_t passed(std::size_t feature, float value) const noexcept {
     const float* const limits = values_.data() + feature * per_feature_;
     unsigned count = 0;
@@ -106,4 +107,4 @@ inline std::vector<float> feature_maxima(const sparse_activations& acts,
   return maxima;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

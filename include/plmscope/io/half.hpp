@@ -29,9 +29,9 @@ constexpr float to_float(float16 h) noexcept {
   const std::uint32_t shifted = magnitude << 13;
   const std::uint32_t normal = shifted + (112u << 23);
   const std::uint32_t special = shifted | 0x7f800000u;
-  // A subnormal is its integer times 2^-24, which a float holds exactly.
+  // With the exponent of 2^-14 put in front, taking 2^-14 away leaves the subnormal, exactly.
   const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(
-      static_cast<float>(static_cast<std::int32_t>(magnitude)) * 0x1p-24f);
+      std::bit_cast<float>(shifted + (113u << 23)) - std::bit_cast<float>(113u << 23));
   const std::uint32_t finite = magnitude < 0x0400u ? subnormal : normal;
   return std::bit_cast<float>(sign | (magnitude >= 0x7c00u ? special : finite));
 }

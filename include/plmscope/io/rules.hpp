@@ -72,6 +72,7 @@ inline constexpr error_rule npy_shape{"io.407", error_kind::malformed, "an npy a
 inline constexpr error_rule npy_truncated{"io.408", error_kind::malformed, "an npy file holds all entries of its shape"};
 inline constexpr error_rule npy_conversion{"io.409", error_kind::mismatch, "an npy array's numbers must convert to the numbers asked for"};
 inline constexpr error_rule npy_write{"io.410", error_kind::usage, "an npy array to write needs data of its shape"};
+inline constexpr error_rule npy_rank{"io.411", error_kind::mismatch, "an npy array must have the number of dimensions asked for"};
 
 inline constexpr error_rule file_open{"io.501", error_kind::io, "the file must open"};
 inline constexpr error_rule file_not_regular{"io.502", error_kind::io, "the path must name a regular file"};

@@ -26,7 +26,7 @@ namespace esm2_detail {
 
 /// The text of a top-level scalar in a flat JSON object such as config.json, quotes included.
 inline std::optional<std::string> json_scalar(std::string_view text, std::string_view key) {
-  const std::string quoted = "\"" + std::string(key) + "\"";
+  const std::string quoted = std::string("\"").append(key).append("\"");
   const std::size_t at = text.find(quoted);
   if (at == std::string_view::npos) return {};
   constexpr std::string_view blank = " \t\r\n";

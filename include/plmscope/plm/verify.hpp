@@ -19,6 +19,13 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
+namespace verify_detail {
+
+/// The larger error, where NaN is the largest of all.
+inline double worse(double a, double b) noexcept { return a >= b || std::isnan(a) ? a : b; }
+
+}  // namespace verify_detail
+
 /// Relative L2 error |ours - expected| / |expected| over the kept rows of one sequence.
 struct verified_sequence {
   std::string key;
@@ -29,7 +36,7 @@ struct verified_sequence {
   /// The largest; NaN if any is NaN.
   double worst() const noexcept {
     double result = logits;
-    for (const double s : states) result = s <= result || std::isnan(result) ? result : s;
+    for (const double s : states) result = verify_detail::worse(result, s);
     return result;
   }
 };
@@ -39,21 +46,18 @@ struct verification {
 
   double worst() const noexcept {
     double result = 0;
-    for (const auto& s : sequences) {
-      const double w = s.worst();
-      result = w <= result || std::isnan(result) ? result : w;
-    }
+    for (const auto& s : sequences) result = verify_detail::worse(result, s.worst());
     return result;
   }
   /// Largest error of hidden state i over the sequences.
   double worst_state(std::size_t i) const noexcept {
     double result = 0;
-    for (const auto& s : sequences) result = s.states[i] <= result ? result : s.states[i];
+    for (const auto& s : sequences) result = verify_detail::worse(result, s.states[i]);
     return result;
   }
   double worst_logits() const noexcept {
     double result = 0;
-    for (const auto& s : sequences) result = s.logits <= result ? result : s.logits;
+    for (const auto& s : sequences) result = verify_detail::worse(result, s.logits);
     return result;
   }
 };

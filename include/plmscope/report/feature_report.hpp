@@ -77,7 +77,7 @@ struct report_feature {
   std::size_t id = 0;
   std::string name;                          ///< best concept; empty: no concept fits
   std::vector<report_association> concepts;  ///< strongest first, the best one included
-  double max_activation = not_available;     ///< over the whole data set; 0: the feature never fired
+  double max_activation = not_available;     ///< over the whole data set; 0: it never fired
   double residue_share = not_available;      ///< share of residues where it is active
   double protein_share = not_available;      ///< share of proteins with at least one such residue
   std::vector<report_protein> top_proteins;  ///< strongest first
@@ -86,7 +86,7 @@ struct report_feature {
 struct report_model {
   std::string name;
   std::string description;  ///< for example "6 layers, width 192, 2.7 million parameters"
-  bool bundled = false;     ///< the small model that ships with plmscope: the page says what that means
+  bool bundled = false;     ///< the small model of plmscope: the page says what that means
   std::string site;         ///< for example "resid_post.4"
 };
 

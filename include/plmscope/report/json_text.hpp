@@ -33,7 +33,7 @@ inline void append_valid(std::string& out, std::string_view text) {
     } else if (u < 0x20 || u == 0x7f || c == '<' || c == '>' || c == '&') {
       out += "\\u00";
       out += {hex[u >> 4], hex[u & 15]};
-    } else if (three == "\xe2\x80\xa8" || three == "\xe2\x80\xa9") {  // line and paragraph separator
+    } else if (three == "\xe2\x80\xa8" || three == "\xe2\x80\xa9") {  // U+2028, U+2029
       out += three == "\xe2\x80\xa8" ? "\\u2028" : "\\u2029";
       i += 2;
     } else {

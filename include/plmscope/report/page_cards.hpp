@@ -77,15 +77,15 @@ function block(view, index) {
   }
   run.begin = begin;
   return el('span', {class: 'block'},
-    el('span', {class: 'ruler', 'aria-hidden': 'true'}, end === begin + BLOCK ? String(end) : NB), run);
+    el('span', {class: 'ruler', 'aria-hidden': 'true'}, String(end)), run);
 }
 
 // Blocks of ten. Stretches of at least four blocks with nothing to show fold into a button, with
 // one block of context left on either side.
 function drawSequence(view) {
   const box = el('div', {class: 'sequence', tabindex: 0, role: 'group',
-    'aria-label': 'Sequence of ' + view.accession + '. Left and right arrows read residues, up and ' +
-      'down go to the previous and next active residue.'});
+    'aria-label': 'Sequence of ' + view.accession + '. Left and right arrows read residues, up ' +
+      'and down go to the previous and next active residue.'});
   views.set(box, view);
   const blocks = Math.ceil(view.sequence.length / BLOCK);
   const quiet = [];
@@ -181,11 +181,11 @@ function drawHead(f) {
   const others = f.concepts.filter(c => c.name !== f.name);
   if (others.length > 0) {
     const line = c => el('li', null, el('bdi', null, c.name), el('b', null, score(c.f1)));
-    head.append(el('p', {class: 'small'}, 'Also, with held-out F1'),
-      el('ul', {class: 'others'}, ...others.slice(0, 5).map(line)));
+    const lines = list => el('ul', {class: 'others'}, ...list.map(line));
+    head.append(el('p', {class: 'small'}, 'Also, with held-out F1'), lines(others.slice(0, 5)));
     if (others.length > 5) {
-      head.append(el('details', {class: 'small'}, el('summary', null, (others.length - 5) + ' more'),
-        el('ul', {class: 'others'}, ...others.slice(5).map(line))));
+      head.append(el('details', {class: 'small'},
+        el('summary', null, (others.length - 5) + ' more'), lines(others.slice(5))));
     }
   }
   if (f.scale > 0) {
@@ -207,8 +207,9 @@ function drawHead(f) {
 }
 
 function drawCard(f, query) {
-  const match = i => query && data.proteins[f.top[i][0]][0].toLowerCase().includes(query);
-  const places = f.top.map((t, i) => i).sort((a, b) => (match(b) ? 1 : 0) - (match(a) ? 1 : 0) || a - b);
+  // Proteins that the search names come first, otherwise the strongest.
+  const late = i => query && data.proteins[f.top[i][0]][0].toLowerCase().includes(query) ? 0 : 1;
+  const places = f.top.map((t, i) => i).sort((a, b) => late(a) - late(b) || a - b);
   const proteins = el('div', {class: 'proteins'});
   const draw = i => drawProtein(f, f.top[i], query);
   proteins.append(...places.slice(0, PROTEINS).map(draw));
@@ -250,7 +251,8 @@ function drawMore() {
 function drawFeatures() {
   const asked = search(), which = byId('which').value;
   const matching = features.filter(asked.feature);
-  const wanted = f => asked.id !== null || which === 'all' || (which === 'named') === (f.name !== '');
+  const wanted = f =>
+    asked.id !== null || which === 'all' || (which === 'named') === (f.name !== '');
   listed = ordered(matching.filter(wanted), ...orders[byId('order').value]);
   const hidden = matching.length - listed.length;
   const total = listed.length;
@@ -264,9 +266,9 @@ function drawFeatures() {
     all.addEventListener('click', () => { byId('which').value = 'all'; drawFeatures(); });
     caption.append(all, '. ');
   }
-  caption.append('Below each protein\u2019s name its whole length, then its residues, numbered from 1. ' +
-    'One colour scale per feature, from 0 to its maximum. Point at a residue, tap it or use the ' +
-    'arrow keys to read its activation.');
+  caption.append('Below each protein\u2019s name its whole length, then its residues, numbered ' +
+    'from 1. One colour scale per feature, from 0 to its maximum. Point at a residue, tap it or ' +
+    'use the arrow keys to read its activation.');
   byId('cards').replaceChildren();
   drawn = 0;
   drawMore();

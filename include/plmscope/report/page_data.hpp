@@ -23,8 +23,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// Writes a report as the JSON that the page reads. Proteins and concept names are stored once and
 /// referred to by index; rows are arrays. The order of the fields is the contract with
 /// page_script.hpp:
-///   concept  [name, kind, feature, threshold, validation f1 precision recall, held-out f1 precision
-///             recall, positives, instances, amino acids f1, best neuron f1]
+///   concept  [name, kind, feature, threshold, validation f1 precision recall, held-out f1
+///             precision recall, positives, instances, amino acids f1, best neuron f1]
 ///   protein  [accession, name, organism, split, sequence]
 ///   feature  [id, name or -1, max, residue share, protein share, scale of the tracks,
 ///             [[name, held-out f1, validation f1]...], [[protein, track, [begin, end...]]...]]
@@ -124,7 +124,9 @@ class page_data {
   }
 
   static void check(const report_protein& p, std::size_t feature) {
-    const auto where = [&] { return "feature " + std::to_string(feature) + ", protein " + p.accession; };
+    const auto where = [&] {
+      return "feature " + std::to_string(feature) + ", protein " + p.accession;
+    };
     const std::string length = std::to_string(p.sequence.size());
     std::size_t next = 0;
     for (const report_activation& a : p.activations) {

@@ -58,7 +58,8 @@ function onKey(event) {
   const box = event.target;
   if (event.key === 'Escape') hideTip();
   if (!views.has(box)) return;
-  const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, Home: 0, End: 0}[event.key];
+  const steps = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, Home: 0, End: 0};
+  const step = steps[event.key];
   if (step === undefined) return;
   event.preventDefault();
   const all = [...box.querySelectorAll('.run > span')];

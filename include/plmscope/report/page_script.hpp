@@ -64,7 +64,8 @@ const featureById = new Map(features.map(f => [f.id, f]));
 const passes = c => c.heldOut.f1 !== null && c.amino !== null && c.neuron !== null &&
   c.heldOut.f1 > c.amino && c.heldOut.f1 > c.neuron;
 
-// A score as a bar from 0 to 1; the baselines point at it: amino acids from above, neuron from below.
+// A score as a bar from 0 to 1; the baselines point at it: amino acids from above, the neuron from
+// below.
 function meter(f1, amino, neuron, width) {
   const at = v => (3 + Math.min(1, Math.max(0, v)) * (width - 6)).toFixed(1);
   const drawing = svg('svg', {width, height: 19, viewBox: '0 0 ' + width + ' 19', role: 'img',
@@ -118,9 +119,9 @@ function drawSummary() {
   const note = (text, warning) => byId('notes').append(
     el('li', {class: warning ? 'warning' : null}, text));
   if (model.bundled) {
-    note((model.name || 'The model') + ' is a small model trained for plmscope itself, far weaker ' +
-      'than the smallest published ESM-2. Read this page as a demonstration of the method; for ' +
-      'results, run it on published weights.');
+    note((model.name || 'The model') + ' is a small model trained for plmscope itself, far ' +
+      'weaker than the smallest published ESM-2. Read this page as a demonstration of the ' +
+      'method; for results, run it on published weights.');
   }
   if (dataset.split_by_homology) {
     note('The proteins are split by homology' +
@@ -137,8 +138,8 @@ function drawSummary() {
     'of the amino acid alone reaches, and what the best single neuron of the same layer reaches. ' +
     'A feature that does not pass both has shown nothing of its own.');
   note('Precision counts residues. Recall counts residues, or annotated instances where it says ' +
-    '\u201cper domain\u201d. Annotation is incomplete: a residue without one may still belong to the ' +
-    'concept.');
+    '\u201cper domain\u201d. Annotation is incomplete: a residue without one may still belong to ' +
+    'the concept.');
   data.notes.forEach(text => note(text));
   byId('colophon').textContent = (data.made_by ? data.made_by + '. ' : '') +
     'This file is complete in itself and loads nothing from the network.';
@@ -187,7 +188,8 @@ function tableHead() {
       drawTable();
       document.querySelector('th[aria-sort] button').focus();
     });
-    names.append(el('th', {scope: 'col', class: column.key === 'name' ? 'left' : first ? 'first' : null,
+    names.append(el('th', {scope: 'col',
+      class: column.key === 'name' ? 'left' : first ? 'first' : null,
       'aria-sort': sorting.key !== column.key ? null : sorting.down ? 'descending' : 'ascending'},
       button));
   });
@@ -233,18 +235,19 @@ function wordsOf(f) {
 function search() {
   const query = byId('q').value.trim().toLowerCase();
   const id = /^(?:f|feature\s*)?#?(\d+)$/.exec(query);
-  if (id) return {query, id: Number(id[1]), feature: f => f.id === Number(id[1]), text: () => false};
+  if (id) return {id: Number(id[1]), feature: f => f.id === Number(id[1]), text: () => false};
   const words = query.split(/\s+/).filter(Boolean);
-  return {query, id: null, feature: f => words.every(w => wordsOf(f).includes(w)),
+  return {id: null, feature: f => words.every(w => wordsOf(f).includes(w)),
     text: name => words.every(w => name.toLowerCase().includes(w))};
 }
 
 function drawTable() {
   const asked = search();
   const kind = byId('kind').value;
+  const fits = f => f !== undefined && asked.feature(f);
   const rows = concepts.filter(c => (kind === '' || c.kind === Number(kind)) &&
     (!byId('above').checked || passes(c)) &&
-    (asked.text(c.name) || (featureById.has(c.feature) && asked.feature(featureById.get(c.feature)))));
+    (asked.text(c.name) || fits(featureById.get(c.feature))));
   const column = columns.find(c => c.key === sorting.key);
   byId('table-sort').value = sorting.key;
   const caption = byId('table-caption');

@@ -136,7 +136,8 @@ h3.unnamed { font-weight: 400; font-style: italic; color: var(--soft); }
 .stats dd { text-align: right; }
 .others { list-style: none; margin: .1rem 0 .8rem; padding: 0; font-size: 13px; }
 .others li { display: flex; justify-content: space-between; gap: .8rem; overflow-wrap: anywhere; }
-.others b { font-weight: 400; font-variant-numeric: tabular-nums; }
+.others b { font-weight: 400; white-space: nowrap; overflow-wrap: normal;
+  font-variant-numeric: tabular-nums; }
 .scale { position: relative; display: flex; margin-top: .75rem; }
 .scale i { flex: 1; height: 10px; }
 .scale .cut { position: absolute; top: -4px; width: 0; height: 18px;
@@ -168,7 +169,8 @@ h4 em { font-weight: 400; color: var(--soft); }
 .a4 { background: var(--a4); } .a5 { background: var(--a5); } .a6 { background: var(--a6); }
 .a7 { background: var(--a7); } .a8 { background: var(--a8); } .a9 { background: var(--a9); }
 .neg { box-shadow: inset 0 0 0 1px var(--soft); }
-.fold { align-self: end; width: calc(13px * 7.3); padding: 0; margin-bottom: 1px; border-radius: 2px; border-style: dashed;
+.fold { align-self: end; width: calc(13px * 7.3); padding: 0; margin-bottom: 1px;
+  border-radius: 2px; border-style: dashed;
   background: none; color: var(--soft); font: 12px/1.5 var(--sans);
   font-variant-numeric: tabular-nums; }
 mark { background: none; color: inherit; box-shadow: inset 0 -.5em var(--a2); }

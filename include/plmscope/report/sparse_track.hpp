@@ -13,8 +13,8 @@
 
 // A protein's activations as short text for the page: per active residue the distance to the one
 // before (1 for neighbours; base 32, least significant digit first, 32 added to every digit but the
-// last), then two digits of base 64 for the level. Level 2048 is zero, 1 and 4095 are minus and plus
-// `scale`, so a value is kept to 1/2047 of the scale. Three characters a residue in a run.
+// last), then two digits of base 64 for the level. Level 2048 is zero, 1 and 4095 are minus and
+// plus `scale`, so a value is kept to 1/2047 of the scale. Three characters a residue in a run.
 
 namespace plmscope::inline PLMSCOPE_ABI {
 

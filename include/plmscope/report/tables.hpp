@@ -64,8 +64,8 @@ inline std::string concepts_tsv(const feature_report& report) {
 
 }  // namespace report_tables
 
-/// Writes the table of concepts as tab-separated text, one row a concept in the report's order, with
-/// six significant digits. A missing number or feature is `NA` (read as missing by R and pandas).
+/// Writes the table of concepts as tab-separated text, one row a concept in the report's order,
+/// with six significant digits. A missing number or feature is `NA` (as R and pandas read it).
 inline void write_concepts_tsv(const std::filesystem::path& path, const feature_report& report) {
   write_file_atomically(path, report_tables::concepts_tsv(report));
 }

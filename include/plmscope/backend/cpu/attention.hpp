@@ -68,13 +68,18 @@ struct attention_block {
     const Real* key = k + first * k_stride;
     for (std::size_t c = 0; c < head_dim; ++c) {
       vec q[Vectors];
+#pragma GCC unroll 8
       for (std::size_t u = 0; u < Vectors; ++u) s::load(q[u], queries + c * width + u * s::lanes);
+#pragma GCC unroll 8
       for (std::size_t j = 0; j < Keys; ++j) {
         const Real entry = key[j * k_stride + c];
+#pragma GCC unroll 8
         for (std::size_t u = 0; u < Vectors; ++u) sum[j][u] += q[u] * entry;
       }
     }
+#pragma GCC unroll 8
     for (std::size_t j = 0; j < Keys; ++j) {
+#pragma GCC unroll 8
       for (std::size_t u = 0; u < Vectors; ++u) {
         top[u] = sum[j][u] > top[u] ? sum[j][u] : top[u];
         s::store(scores + (first + j) * width + u * s::lanes, sum[j][u]);
@@ -90,13 +95,18 @@ struct attention_block {
     for (std::size_t j = first; j < last; ++j) {
       const Real* value = v + j * v_stride + c;
       vec p[Vectors];
+#pragma GCC unroll 8
       for (std::size_t u = 0; u < Vectors; ++u) s::load(p[u], scores + j * width + u * s::lanes);
+#pragma GCC unroll 8
       for (std::size_t i = 0; i < Dims; ++i) {
         const Real entry = value[i];
+#pragma GCC unroll 8
         for (std::size_t u = 0; u < Vectors; ++u) sum[i][u] += p[u] * entry;
       }
     }
+#pragma GCC unroll 8
     for (std::size_t i = 0; i < Dims; ++i) {
+#pragma GCC unroll 8
       for (std::size_t u = 0; u < Vectors; ++u) {
         Real* to = contexts + (c + i) * width + u * s::lanes;
         vec old;

@@ -33,6 +33,7 @@ template <class Real, class Vector, class Scalar>
   typename s::vec sum[4] = {};
   std::size_t i = 0;
   for (; i + 4 * s::lanes <= n; i += 4 * s::lanes) {
+#pragma GCC unroll 4
     for (std::size_t u = 0; u < 4; ++u) {
       typename s::vec v;
       s::load(v, x + i + u * s::lanes);

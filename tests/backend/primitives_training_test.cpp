@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+// The optimizer's and the latents' primitives against the reference.
+#include <tests/backend/compare.hpp>
+
+#include <plmscope/tensor/codes.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+namespace {
+
+using namespace compare;
+using plmscope::adam_step;
+using plmscope::codes;
+
+template <class Real>
+adam_step<double> exact_step(const adam_step<Real>& s) {
+  const auto d = [](Real v) { return static_cast<double>(v); };
+  return {d(s.rate), d(s.beta1), d(s.beta2), d(s.epsilon), d(s.correction1), d(s.correction2),
+          d(s.decay)};
+}
+
+TEST_CASE("adam: moments and update, with clipping and decay") {
+  for_each_backend([]<class B>(B be) {
+    using real = typename B::real;
+    reference naive;
+    over_shapes([&](std::size_t rows, std::size_t cols, bool strided, numbers kind) {
+      for (const double factor : {0.0, 0.37, 1.0}) {
+        const bool clipped = factor < 1;
+        const adam_step<real> s{real(0.01), real(0.9), real(0.999), real(1e-8), real(0.19),
+                                real(0.002), real(clipped ? 0.001 : 0)};
+        twin<B> p(be, naive, rows, cols, strided, numbers::plain, 1);
+        twin<B> p0(be, naive, rows, cols, strided, numbers::plain, 1);
+        twin<B> g(be, naive, rows, cols, !strided, kind, 2);
+        twin<B> m(be, naive, rows, cols, strided, numbers::plain, 3);
+        twin<B> m0(be, naive, rows, cols, strided, numbers::plain, 3);
+        twin<B> v(be, naive, rows, cols, strided);
+        twin<B> v0(be, naive, rows, cols, strided);
+        const auto second = [&](std::size_t r, std::size_t c) {
+          return static_cast<real>(std::abs(number(4, r * cols + c)));
+        };
+        v.set(second);
+        v0.set(second);
+        const double exact_factor = static_cast<double>(static_cast<real>(factor));
+        be.adam(p.fast(), g.fast(), m.fast(), v.fast(), s,
+                clipped ? const_view<B, double>(&exact_factor, 1) : const_view<B, double>());
+        naive.adam(p.exact(), g.exact(), m.exact(), v.exact(), exact_step(s),
+                   clipped ? const_view<reference, double>(&exact_factor, 1)
+                           : const_view<reference, double>());
+        const double f = exact_factor;
+        const auto m_limit = [&](std::size_t r, std::size_t c) {
+          return bound<real>(5, std::abs(0.9 * m0(r, c)) + std::abs(0.1 * f * g(r, c)));
+        };
+        const auto v_limit = [&](std::size_t r, std::size_t c) {
+          return bound<real>(7, v0(r, c) + 0.001 * f * f * g(r, c) * g(r, c));
+        };
+        m.check(m_limit);
+        v.check(v_limit);
+        p.check([&](std::size_t r, std::size_t c) {
+          // step = a m / (sqrt(v) / b + epsilon), with the errors of m and v carried through
+          const double below = std::sqrt(v(r, c) / static_cast<double>(s.correction2)) + 1e-8;
+          const double scale = 0.01 / 0.19 / below;
+          const double lost = std::sqrt(v_limit(r, c) / static_cast<double>(s.correction2));
+          const double relative = std::min(
+              lost / below, v(r, c) > 0 ? v_limit(r, c) / v(r, c) : lost / below);
+          return bound<real>(3, std::abs(p0(r, c)) + std::abs(scale * m(r, c))) +
+                 scale * (m_limit(r, c) + std::abs(m(r, c)) * (relative + bound<real>(8, 1)));
+        });
+      }
+    });
+  });
+}
+
+TEST_CASE("adam: the first step moves every parameter by the rate against the gradient") {
+  for_each_backend([]<class B>(B be) {
+    using real = typename B::real;
+    matrix<real, B> p(be, 33, 65), g(be, 33, 65), m(be, 33, 65), v(be, 33, 65);
+    for (std::size_t i = 0; i < g.size(); ++i) g.data()[i] = static_cast<real>(number(1, i));
+    g(3, 3) = 0;
+    be.adam(p, g, m, v,
+            {.rate = real(0.01), .beta1 = real(0.9), .beta2 = real(0.999), .epsilon = real(1e-12),
+             .correction1 = real(1 - 0.9), .correction2 = real(1 - 0.999)});
+    double worst = 0;
+    for (std::size_t i = 0; i < g.size(); ++i) {
+      const double want = g.data()[i] > 0 ? -0.01 : g.data()[i] < 0 ? 0.01 : 0.0;
+      worst = std::max(worst, std::abs(static_cast<double>(p.data()[i]) - want));
+    }
+    CHECK(worst < 1e-6);
+    CHECK(p(3, 3) == 0);
+  });
+}
+
+TEST_CASE("count_fired: tokens since a latent last exceeded the limit") {
+  for_each_backend([]<class B>(B be) {
+    using real = typename B::real;
+    reference naive;
+    codes<B> z(be, 6);
+    codes<reference> exact(naive, 6);
+    const std::vector<std::int64_t> offsets{0, 3, 3, 6};
+    const std::vector<std::uint32_t> ids{0, 2, 4, 1, 2, 5};
+    const std::vector<double> values{1, 0, -2, 0.5, -0.25, 0};
+    const auto give = [&](auto& back, auto& to) {
+      to.reserve_more(back, 3, 6);
+      std::copy(offsets.begin(), offsets.end(), to.offsets());
+      std::copy(ids.begin(), ids.end(), to.ids());
+      for (std::size_t e = 0; e < 6; ++e) {
+        to.values()[e] = static_cast<std::remove_reference_t<decltype(to.values()[e])>>(values[e]);
+      }
+      to.append(3, 6);
+    };
+    give(be, z);
+    give(naive, exact);
+    for (const double least : {0.0, 0.3, 5.0}) {
+      std::vector<std::int64_t> fast(6, std::int64_t{1} << 40);
+      std::vector<std::int64_t> want = fast;
+      be.count_fired(z, view<B, std::int64_t>(fast.data(), 6), 3, static_cast<real>(least));
+      naive.count_fired(exact, view<reference, std::int64_t>(want.data(), 6), 3, least);
+      CHECK(fast == want);
+      const std::int64_t silent = (std::int64_t{1} << 40) + 3;
+      // An entry that is zero has not fired; a negative one has.
+      if (least == 0.0) CHECK(fast == std::vector<std::int64_t>{0, 0, 0, silent, 0, silent});
+      if (least == 5.0) CHECK(std::count(fast.begin(), fast.end(), silent) == 6);
+    }
+  });
+}
+
+TEST_CASE("ids_where: ascending ids that have reached a number") {
+  for_each_backend([]<class B>(B be) {
+    reference naive;
+    for (const std::size_t n : sizes{0, 1, 63, 64, 65, 257, 20011}) {
+      std::vector<std::int64_t> since(n);
+      for (std::size_t i = 0; i < n; ++i) since[i] = static_cast<std::int64_t>(9 * number(3, i));
+      for (const std::int64_t least : {-100, 0, 4, 100}) {
+        std::vector<std::uint32_t> fast(n, 7);
+        std::vector<std::uint32_t> want(n, 7);
+        const auto found = be.ids_where(const_view<B, std::int64_t>(since.data(), n), least,
+                                        view<B, std::uint32_t>(fast.data(), n));
+        CHECK(found == naive.ids_where(const_view<reference, std::int64_t>(since.data(), n), least,
+                                       view<reference, std::uint32_t>(want.data(), n)));
+        CHECK(fast == want);
+        std::size_t count = 0;
+        for (const std::int64_t s : since) count += s >= least ? 1U : 0U;
+        CHECK(found == count);
+      }
+    }
+  });
+}
+
+}  // namespace
