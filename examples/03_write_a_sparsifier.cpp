@@ -21,7 +21,7 @@ struct abs_top_k {
 };
 static_assert(plmscope::sparsifier<abs_top_k>);
 
-// Rows: sums of 3 of 48 fixed directions, signs at random. Whatever has a `next` can feed a trainer.
+// Rows are sums of 3 of 48 directions, signs at random. Whatever has a `next` can feed a trainer.
 struct signed_mixtures {
   plmscope::matrix<float, plmscope::cpu> directions, rows;
   std::uint64_t batches = 0;

@@ -14,7 +14,12 @@ namespace {
 
 struct demo_command {
   common_options common;
-  training_options training{.site = "resid_post.4", .features = 1536, .k = 16, .steps = 1500, .lr = 1e-3,
+  training_options training{.site = "resid_post.3",
+                            .features = 768,
+                            .k = 8,
+                            .steps = 1500,
+                            .lr = 1e-3,
+                            .dead_after = 60'000,
                             .metrics = {}};
   scoring_options scoring;
   std::string out = "out/demo";

@@ -144,6 +144,9 @@ trained train_sae(program_model& esm, const std::vector<std::string>& sequences,
                     be);
   model.source = rows.source();
   plmscope::trainer fit{.steps = o.steps, .batch = o.batch, .optimizer = plmscope::adam{.lr = lr}};
+  // Averaged over dimensions, the main loss is of the order of the unexplained variance, which is
+  // what the weight of AuxK in Gao et al. 2024 refers to.
+  fit.loss.over = plmscope::mean_squared_error::dimensions::averaged;
   fit.schedule = {.warmup = std::max<std::size_t>(o.steps / 20, 1), .decay_start = o.steps * 4 / 5};
   fit.dead.alpha = o.aux_alpha;
   fit.dead.k = o.k_aux;

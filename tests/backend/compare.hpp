@@ -62,8 +62,8 @@ void for_each_provider(const F& f) {
 #endif
 }
 
-/// Whether a row of a product keeps its bits among other rows. OpenBLAS's kernels for AVX2 treat rows
-/// differently by their place in the call, so that nobody can promise it there.
+/// Whether a row of a product keeps its bits among other rows. OpenBLAS's kernels for AVX2 treat
+/// rows differently by their place in the call, so that nobody can promise it there.
 template <class B>
 constexpr bool rows_stand_alone() {
   return B::gemm_name() != "openblas";
@@ -132,7 +132,10 @@ template <class B, class T = typename B::real>
 class framed {
  public:
   framed(B& be, std::size_t rows, std::size_t cols, bool strided)
-      : rows_(rows), cols_(cols), frame_(strided ? 1 : 0), all_(be, rows + 2 * frame_, cols + 8 * frame_) {
+      : rows_(rows),
+        cols_(cols),
+        frame_(strided ? 1 : 0),
+        all_(be, rows + 2 * frame_, cols + 8 * frame_) {
     for (std::size_t i = 0; i < all_.size(); ++i) all_.data()[i] = sentinel;
   }
   view<B, T> inner() { return all_.all().row_range(frame_, rows_).col_range(3 * frame_, cols_); }
@@ -205,8 +208,8 @@ class twin {
                                     std::abs(static_cast<double>(got) - want) <= limit(r, c));
         if (!good && wrong++ == 0) {
           char text[160];
-          std::snprintf(text, sizeof text, "entry (%zu, %zu) is %.9g, reference %.9g, limit %.3g", r,
-                        c, static_cast<double>(got), want, limit(r, c));
+          std::snprintf(text, sizeof text, "entry (%zu, %zu) is %.9g, reference %.9g, limit %.3g",
+                        r, c, static_cast<double>(got), want, limit(r, c));
           first = text;
         }
       }

@@ -136,9 +136,9 @@ TEST_CASE("affine_rows and reciprocal, also in place") {
       twin<B> shift(be, naive, 1, rows, strided, kind, 2);
       twin<B> factor(be, naive, 1, rows, strided, kind, 3);
       const auto limit = [&](std::size_t r, std::size_t c) {
-        return bound<real>(2, (std::abs(x(r, c)) + std::abs(shift(0, r))) * std::abs(factor(0, r))) +
-               static_cast<double>(std::numeric_limits<real>::denorm_min()) *
-                   std::abs(factor(0, r));
+        const double size = std::abs(x(r, c)) + std::abs(shift(0, r));
+        constexpr auto tiny = static_cast<double>(std::numeric_limits<real>::denorm_min());
+        return bound<real>(2, size * std::abs(factor(0, r))) + tiny * std::abs(factor(0, r));
       };
       twin<B> out(be, naive, rows, cols, !strided);
       be.affine_rows(x.fast(), shift.fast(), factor.fast(), out.fast());

@@ -50,7 +50,9 @@ std::string difference(B& be, const_view<B> pre, std::size_t k) {
   if (fast.rows() != want.rows()) return "rows";
   if (fast.offsets()[0] != 0) return "the first offset";
   for (std::size_t r = 0; r < want.rows(); ++r) {
-    if (fast.offsets()[r + 1] != want.offsets()[r + 1]) return "entries of row " + std::to_string(r);
+    if (fast.offsets()[r + 1] != want.offsets()[r + 1]) {
+      return "entries of row " + std::to_string(r);
+    }
   }
   if (fast.entries() != want.entries()) return "entries";
   for (std::size_t e = 0; e < want.entries(); ++e) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Every primitive but the dense products (primitives_products_test.cpp) and those of the transformer:
-// the same bits for 1, 2, 3 and 7 threads, on sizes of many tiles.
+// Every primitive but the dense products (primitives_products_test.cpp) and the transformer's: the
+// same bits for 1, 2, 3 and 7 threads, on sizes of many tiles.
 #include <tests/backend/compare.hpp>
 
 #include <plmscope/tensor/codes.hpp>
@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <span>
 #include <string>
@@ -34,7 +35,9 @@ matrix<T, B> filled(B& be, std::size_t rows, std::size_t cols, std::uint64_t str
   return x;
 }
 
-void append(byte_string& to, const byte_string& more) { to.insert(to.end(), more.begin(), more.end()); }
+void append(byte_string& to, const byte_string& more) {
+  to.insert(to.end(), more.begin(), more.end());
+}
 
 template <class T>
 byte_string bytes_of(const T* p, std::size_t n) {
@@ -75,7 +78,9 @@ std::vector<std::pair<std::string, byte_string>> everything(B& be) {
   const auto pre = filled(be, m, features, 6);
   const auto dictionary = filled(be, features, d, 7);
   std::vector<std::pair<std::string, byte_string>> all;
-  const auto result = [&](const char* name, const auto& out) { all.emplace_back(name, bytes(out)); };
+  const auto result = [&](const char* name, const auto& out) {
+    all.emplace_back(name, bytes(out));
+  };
   // f changes a copy of x.
   const auto in_place = [&](const char* name, const std::function<void(matrix<real, B>&)>& f) {
     matrix<real, B> copy = filled(be, m, d, 1);

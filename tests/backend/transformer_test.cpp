@@ -68,7 +68,9 @@ const std::vector<std::size_t> awkward{1, 2, 7, 16, 31, 63, 64, 65, 127, 320};
 // Sequences back to back: lengths and their offsets.
 std::vector<std::int64_t> offsets_of(const std::vector<std::size_t>& lengths) {
   std::vector<std::int64_t> offsets{0};
-  for (const std::size_t n : lengths) offsets.push_back(offsets.back() + static_cast<std::int64_t>(n));
+  for (const std::size_t n : lengths) {
+    offsets.push_back(offsets.back() + static_cast<std::int64_t>(n));
+  }
   return offsets;
 }
 
@@ -115,8 +117,8 @@ TEST_CASE("embed scales table rows") {
     const auto ta = random_matrix(a, 33, d, 1);
     const auto tb = random_matrix(b, 33, d, 1);
     a.embed(ta, vector_of(a, tokens), vector_of(a, scales), x);
-    b.embed(tb, vector_of(b, tokens), vector_of(b, std::vector<double>(scales.begin(), scales.end())),
-            y);
+    const std::vector<double> wide(scales.begin(), scales.end());
+    b.embed(tb, vector_of(b, tokens), vector_of(b, wide), y);
     CHECK(worst_difference(x, y) < 3e-7);
     CHECK(x(2, d - 1) == 0.0f);
     CHECK(x(4, 0) == -2 * ta(5, 0));
@@ -175,7 +177,8 @@ TEST_CASE("gelu is the erf form to 1e-7") {
   const std::size_t n = 400'001;
   matrix<float, fast> x(a, 1, n);
   for (std::size_t i = 0; i < n; ++i) {
-    x(0, i) = static_cast<float>(-20.0 + 40.0 * static_cast<double>(i) / static_cast<double>(n - 1));
+    const double share = static_cast<double>(i) / static_cast<double>(n - 1);
+    x(0, i) = static_cast<float>(-20.0 + 40.0 * share);
   }
   std::vector<float> in(x.data(), x.data() + n);
   a.gelu(x);
@@ -248,8 +251,8 @@ TEST_CASE("rotary agrees with the reference and keeps lengths") {
         cosines.data()[i] = static_cast<typename B::real>(std::cos(static_cast<double>(i)));
         sines.data()[i] = static_cast<typename B::real>(std::sin(static_cast<double>(i)));
       }
-      be.rotary(x.all().col_range(0, d), x.all().col_range(d, d), head_dim, vector_of(be, positions),
-                cosines, sines, static_cast<typename B::real>(0.25));
+      be.rotary(x.all().col_range(0, d), x.all().col_range(d, d), head_dim,
+                vector_of(be, positions), cosines, sines, static_cast<typename B::real>(0.25));
       return x;
     };
     const auto x = make(a);

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <string>
@@ -53,27 +54,35 @@ TEST_CASE("the last update always says how long all took") {
       progress_line line("reading", terminal);
       line.update(5, 5, "3 files");
     });
-    CHECK(text.find("reading 100 %  0 s in all  3 files\n") != std::string::npos);
-    CHECK(text.starts_with("\r\x1b[K") == terminal);
+    CHECK(text.find(" s in all  3 files\n") != std::string::npos);
+    CHECK(text.starts_with(terminal ? "\r\x1b[Kreading 100 %  " : "reading 100 %  "));
   }
-  CHECK(said([] { progress_line("x", false).update(0, 0); }) == "x 100 %  0 s in all\n");
+  const std::string nothing = said([] { progress_line("x", false).update(0, 0); });
+  CHECK(nothing.starts_with("x 100 %  "));
 }
 
 TEST_CASE("a terminal sees at most ten lines a second, a file none before 30 seconds") {
+  const auto start = std::chrono::steady_clock::now();
   const auto run = [](bool terminal) {
     return said([&] {
       progress_line line("x", terminal);
       for (std::size_t i = 0; i < 1000; ++i) line.update(i, 1000);
     });
   };
-  CHECK(run(false).empty());
-  CHECK(run(true).size() < 100);
+  const std::string file = run(false);
+  const std::string terminal = run(true);
+  const auto lines = std::count(terminal.begin(), terminal.end(), '\r');
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+  if (spent.count() < 30) CHECK(file.empty());
+  CHECK(static_cast<double>(lines) <= 10 * spent.count());
+
   const std::string one = said([] {
     progress_line line("x", true);
     std::this_thread::sleep_for(std::chrono::milliseconds(120));
     line.update(1, 4, "detail");
   });
-  CHECK(one == "\r\x1b[Kx  25 %  0 s left  detail");
+  CHECK(one.starts_with("\r\x1b[Kx  25 %  "));
+  CHECK(one.ends_with(" s left  detail"));
 }
 
 TEST_CASE("no_progress takes everything") {

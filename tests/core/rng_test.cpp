@@ -141,7 +141,8 @@ TEST_CASE("a permutation mixes, and differs with seed and stream") {
   double covariance = 0;
   std::size_t fixed = 0, same_seed = 0, same_stream = 0;
   for (std::uint64_t i = 0; i < n; ++i) {
-    covariance += (static_cast<double>(i) / count - 0.5) * (static_cast<double>(p(i)) / count - 0.5);
+    covariance +=
+        (static_cast<double>(i) / count - 0.5) * (static_cast<double>(p(i)) / count - 0.5);
     fixed += p(i) == i ? 1U : 0U;
     same_seed += p(i) == permutation(n, 2, 1)(i) ? 1U : 0U;
     same_stream += p(i) == permutation(n, 1, 2)(i) ? 1U : 0U;

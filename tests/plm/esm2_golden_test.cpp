@@ -175,8 +175,8 @@ TEST_CASE("in double precision: the reference backend and cpu equal the official
       REQUIRE(hidden.size() == (model.layers() + 1) * each);
       for (std::size_t i = 0; i <= model.layers(); ++i) {
         const auto ours = keep.states(plmscope::hidden_state_site(i, model.layers()));
-        worst = golden::worse(
-            worst, golden::relative_l2(ours, std::span<const double>(hidden).subspan(i * each, each)));
+        const auto theirs = std::span<const double>(hidden).subspan(i * each, each);
+        worst = golden::worse(worst, golden::relative_l2(ours, theirs));
       }
       worst = golden::worse(worst, golden::relative_l2(keep.states(plmscope::logits{}),
                                                        std::span<const double>(logits)));
@@ -230,7 +230,7 @@ TEST_CASE("a float16 model loads and computes") {
     for (std::size_t r = 1; r + 1 < batch.rows(); ++r) {
       const float* row = ours.back().data() + r * 33;
       const auto best = std::max_element(row, row + 33) - row;
-      recovered += best == batch.tokens()[r] ? 1 : 0;
+      recovered += best == batch.tokens()[r] ? 1u : 0u;
     }
     CHECK(recovered * 10 >= 9 * (batch.rows() - 2));
   }

@@ -257,7 +257,9 @@ TEST_CASE("rows of <mask> start at zero, and only there") {
   batch.add("M<mask>K");
   collect<float> keep({plmscope::embeddings{}, plmscope::resid_post{0}});
   model.forward(batch, keep);
-  for (std::size_t j = 0; j < 16; ++j) CHECK(keep.states(plmscope::embeddings{})[2 * 16 + j] == 0.0f);
+  for (std::size_t j = 0; j < 16; ++j) {
+    CHECK(keep.states(plmscope::embeddings{})[2 * 16 + j] == 0.0f);
+  }
   CHECK(keep.states(plmscope::embeddings{})[16] != 0.0f);
   CHECK(keep.states(plmscope::resid_post{0})[2 * 16] != 0.0f);
 }

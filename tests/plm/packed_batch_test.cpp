@@ -70,7 +70,8 @@ TEST_CASE("what is no sequence is refused and leaves the batch as it was") {
   CHECK(id_of_error(batch, {0, 33, 2}) == "plm.104");
   CHECK(id_of_error(batch, {0, -1, 2}) == "plm.104");
   CHECK(id_of_error(batch, {32, 32}) == "plm.105");
-  CHECK(id_of_error(batch, std::vector<std::int32_t>(packed_batch::max_length + 1, 5)) == "plm.106");
+  const std::vector<std::int32_t> too_long(packed_batch::max_length + 1, 5);
+  CHECK(id_of_error(batch, too_long) == "plm.106");
   CHECK(batch.rows() == 4);
   CHECK(batch.sequences() == 1);
   CHECK(id_of_error(batch, {1, 32, 1}) == "no error");

@@ -41,7 +41,8 @@ TEST_CASE("every one-letter token is its place in the alphabet") {
     const std::int32_t token = alphabet::token_of(static_cast<char>(c));
     if (token < 0) continue;
     ++letters;
-    CHECK(alphabet::tokens[static_cast<std::size_t>(token)] == std::string(1, static_cast<char>(c)));
+    const std::string letter(1, static_cast<char>(c));
+    CHECK(alphabet::tokens[static_cast<std::size_t>(token)] == letter);
   }
   CHECK(letters == 27);  // 20 amino acids, X B U Z O, two gaps
   CHECK(alphabet::token_of('L') == alphabet::first_standard);

@@ -107,7 +107,8 @@ TEST_CASE("a model agrees with itself exactly, and a change is measured where it
 TEST_CASE("an expected file of another model or another layout is refused") {
   esm2<> m = model();
   const expected_parts e = own_outputs(m);
-  auto deeper = esm2<>::random({.layers = 3, .d_model = 8, .heads = 2, .feed_forward = 32}, 9, cpu(1));
+  const plmscope::esm2_config three{.layers = 3, .d_model = 8, .heads = 2, .feed_forward = 32};
+  auto deeper = esm2<>::random(three, 9, cpu(1));
   CHECK(id_of_error([&] { plmscope::verify(deeper, e.file()); }) == "plm.116");
   expected_parts outside = e;
   outside.positions[1] = 7;

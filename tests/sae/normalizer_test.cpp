@@ -99,7 +99,9 @@ TEST_CASE("what the fitted rows look like") {
   for (std::size_t j = 0; j < d; ++j) {
     double sum = 0;
     double two = 0;
-    for (std::size_t r = 0; r < m; ++r) sum += scaled[r * d + j], two += std::pow(scaled[r * d + j], 2);
+    for (std::size_t r = 0; r < m; ++r) {
+      sum += scaled[r * d + j], two += std::pow(scaled[r * d + j], 2);
+    }
     CHECK(std::abs(sum) < 1e-10);
     CHECK(two / (m - 1) == doctest::Approx(1));
   }

@@ -142,7 +142,9 @@ TEST_CASE("encode and decode are the formulas, for a sparsifier of the user's ow
     return std::set<std::size_t>(ids.begin(), ids.begin() + 5);
   });
   double worst = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) worst = std::max(worst, std::abs(out.data()[i] - want[i]));
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    worst = std::max(worst, std::abs(out.data()[i] - want[i]));
+  }
   CHECK(worst < 1e-12);
 }
 
@@ -250,7 +252,7 @@ TEST_CASE("what an SAE refuses") {
   CHECK(id_of([&] { model.reconstruct(const_view<cpu>(wide), out.all()); }) == "sae.102");
 }
 
-// The views handed in lie inside of larger memory, so that a missing check shows as "nothing thrown".
+// The views handed in lie inside of larger memory: a missing check shows as "nothing thrown".
 TEST_CASE("decode refuses codes and outputs of other shapes") {
   auto model = make<top_k, cpu>();
   auto& be = model.backend();
@@ -258,20 +260,21 @@ TEST_CASE("decode refuses codes and outputs of other shapes") {
   matrix<float, cpu> large(be, 8, 4 * d);
   codes<cpu> z;
   model.encode(const_view<cpu>(x), z);
-  CHECK(id_of([&] { model.decode(z, large.all().row_range(0, 4).col_range(0, d)); }) ==
-        "nothing thrown");
-  CHECK_THROWS_AS(model.decode(z, large.all().row_range(0, 4).col_range(0, d - 1)), plmscope::error);
-  CHECK_THROWS_AS(model.decode(z, large.all().row_range(0, 4).col_range(0, d + 1)), plmscope::error);
-  CHECK_THROWS_AS(model.decode(z, large.all().row_range(0, 3).col_range(0, d)), plmscope::error);
-  CHECK_THROWS_AS(model.decode(z, large.all().row_range(0, 5).col_range(0, d)), plmscope::error);
+  const auto part = [&](std::size_t rows, std::size_t cols) {
+    return large.all().row_range(0, rows).col_range(0, cols);
+  };
+  CHECK_NOTHROW(model.decode(z, part(4, d)));
+  CHECK_THROWS_AS(model.decode(z, part(4, d - 1)), plmscope::error);
+  CHECK_THROWS_AS(model.decode(z, part(4, d + 1)), plmscope::error);
+  CHECK_THROWS_AS(model.decode(z, part(3, d)), plmscope::error);
+  CHECK_THROWS_AS(model.decode(z, part(5, d)), plmscope::error);
   CHECK_THROWS_AS(model.reconstruct(const_view<cpu>(x), large.all().row_range(0, 4)),
                   plmscope::error);
   codes<cpu> foreign(be, features + 1);
   matrix<float, cpu> pre(be, 4, features + 1);
   pre(0, 3) = 1;
   be.top_k_rows(const_view<cpu>(pre), 2, plmscope::by_value{}, foreign);
-  CHECK_THROWS_AS(model.decode(foreign, large.all().row_range(0, 4).col_range(0, d)),
-                  plmscope::error);
+  CHECK_THROWS_AS(model.decode(foreign, part(4, d)), plmscope::error);
 }
 
 TEST_CASE("decode refuses codes of another batch than the last where the normaliser needs it") {

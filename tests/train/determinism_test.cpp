@@ -25,8 +25,8 @@ struct outcome {
   std::size_t dead_steps = 0;
 };
 
-// 300 steps with warm-up, decay, clipping and AuxK on latents that die: more latents than directions,
-// and few rows until one counts as dead. The batch is no multiple of any tile.
+// 300 steps with warm-up, decay, clipping and AuxK on latents that die: there are more latents than
+// directions, and few rows pass until one counts as dead. The batch is no multiple of any tile.
 template <class B>
 outcome train(std::size_t threads, std::uint64_t seed, std::uint64_t data_seed = 1) {
   plmscope::sae<plmscope::top_k, B> model({.d_model = 24,

@@ -184,7 +184,8 @@ void over_problems(const F& f) {
   const aux_k none{.alpha = 0};
   const auto tell = [&](const problem& q) {
     INFO("loss ", static_cast<int>(q.loss), ", layer norm ", q.layer_norm, ", alpha ", q.aux.alpha,
-         ", scale ", static_cast<int>(q.aux.scale), ", detached ", q.aux.detach_residual, ", by decoder norm ", q.by_decoder_norm);
+         ", scale ", static_cast<int>(q.aux.scale), ", detached ", q.aux.detach_residual,
+         ", by decoder norm ", q.by_decoder_norm);
     f(q);
   };
   for (const kind loss : {kind::summed, kind::averaged, kind::raw_summed, kind::raw_averaged,

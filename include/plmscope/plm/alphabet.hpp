@@ -37,7 +37,8 @@ constexpr std::int32_t token_of(char letter) noexcept {
     std::array<std::int8_t, 256> t{};
     t.fill(-1);
     for (std::size_t i = 0; i < tokens.size(); ++i) {
-      if (tokens[i].size() == 1) t[static_cast<unsigned char>(tokens[i][0])] = static_cast<std::int8_t>(i);
+      if (tokens[i].size() != 1) continue;
+      t[static_cast<unsigned char>(tokens[i][0])] = static_cast<std::int8_t>(i);
     }
     return t;
   }();

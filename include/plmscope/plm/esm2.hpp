@@ -27,8 +27,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// positions from the stored inv_freq, erf-GELU, token-dropout rescaling, tied LM head. Written in
 /// backend primitives, so it runs wherever a backend does.
 ///
-/// The states of a token depend on its own sequence only, bit for bit: not on the other sequences of
-/// the batch, their order, the slices, or the number of threads.
+/// The states of a token depend on its own sequence only, bit for bit: not on the other sequences
+/// of the batch, their order, the slices, or the number of threads.
 template <class Backend = cpu>
 class esm2 {
  public:
@@ -121,7 +121,9 @@ class esm2 {
                             batch.positions().subspan(batch.first_row(first), rows)};
     // True when the pass ends here.
     const auto reached = [&](const site& at, mat states) {
-      if constexpr (!std::is_same_v<std::remove_cvref_t<Hook>, no_hook>) hook(be_, at, states, slice);
+      if constexpr (!std::is_same_v<std::remove_cvref_t<Hook>, no_hook>) {
+        hook(be_, at, states, slice);
+      }
       return at == last;
     };
 
@@ -195,7 +197,7 @@ class esm2 {
     be_.upload(from, to.all());
   }
 
-  // Row p of a table: cosine and sine of p * inv_freq, the angle rounded as the backend's reals are.
+  // Row p of a table: cosine and sine of p * inv_freq, the angle rounded to the backend's reals.
   void grow_rotary(std::size_t length) {
     for (std::size_t t = 0; t < rotary_.size(); ++t) {
       auto& table = rotary_[t];

@@ -87,7 +87,8 @@ class esm2_checkpoint {
       return out;
     }
     for (std::size_t j = 0; j < out.size(); ++j) {
-      const double exponent = 2.0 * static_cast<double>(j) / static_cast<double>(config_.head_dim());
+      const double exponent =
+          2.0 * static_cast<double>(j) / static_cast<double>(config_.head_dim());
       out[j] = static_cast<float>(std::pow(10000.0, -exponent));
       if (rotary_ == plmscope::inv_freq::half_rounded) out[j] = to_float(to_float16(out[j]));
     }
@@ -113,11 +114,14 @@ class esm2_checkpoint {
     const auto& words = file_.require(prefix_ + std::string(table), {any_extent, any_extent});
     config_.vocabulary = words.shape[0];
     config_.d_model = words.shape[1];
-    while (file_.contains(own_name(block_name(config_.layers) + "LayerNorm.weight"))) ++config_.layers;
+    while (file_.contains(own_name(block_name(config_.layers) + "LayerNorm.weight"))) {
+      ++config_.layers;
+    }
     if (config_.layers == 0 || config_.d_model == 0 || config_.vocabulary != 33) {
       refuse("33 tokens, a width and at least one block",
              std::to_string(config_.vocabulary) + " tokens, width " +
-                 std::to_string(config_.d_model) + ", " + std::to_string(config_.layers) + " blocks");
+                 std::to_string(config_.d_model) + ", " + std::to_string(config_.layers) +
+                 " blocks");
     }
     if (file_.contains(prefix_ + "embeddings.layer_norm.weight")) {
       refuse("no layer norm on the embeddings", "embeddings.layer_norm (an ESM-1 model)");
@@ -177,7 +181,9 @@ class esm2_checkpoint {
   void apply_config(const std::string& json) {
     const auto scalar = [&](std::string_view key) { return esm2_detail::json_scalar(json, key); };
     if (const auto v = scalar("token_dropout")) config_.token_dropout = *v != "false";
-    if (const auto v = scalar("layer_norm_eps")) config_.layer_norm_epsilon = number(*v, "layer_norm_eps");
+    if (const auto v = scalar("layer_norm_eps")) {
+      config_.layer_norm_epsilon = number(*v, "layer_norm_eps");
+    }
     const auto demand = [&](std::string_view key, std::string_view wanted) {
       if (const auto v = scalar(key); v && *v != wanted) {
         refuse(std::string(key) + " " + std::string(wanted), *v + " in config.json");
@@ -239,8 +245,8 @@ class esm2_checkpoint {
                 {.where = file_.where(),
                  .expected = "attention.self.rotary_embeddings.inv_freq per block, or one for all",
                  .found = std::move(found),
-                 .remedy = "choose esm2_options::rotary = inv_freq::half_rounded (what the official "
-                           "checkpoints hold) or inv_freq::exact (trained with float frequencies)"});
+                 .remedy = "choose esm2_options::rotary = inv_freq::half_rounded (what official "
+                           "checkpoints hold) or inv_freq::exact (trained with float values)"});
   }
 
   safetensors_file file_;

@@ -54,9 +54,9 @@ enum class inv_freq {
 
 struct esm2_options {
   inv_freq rotary = inv_freq::stored;
-  std::size_t heads = 0;             ///< only for files without inv_freq; 0 = config.json, published
-  bool content_hash = true;          ///< reads the whole file once; identity().content_hash
-  std::size_t tokens_per_pass = 2048;  ///< bounds the workspace: about 6 d_model numbers a token
+  std::size_t heads = 0;  ///< only for files without inv_freq; 0 = config.json or published
+  bool content_hash = true;  ///< reads the whole file once; identity().content_hash
+  std::size_t tokens_per_pass = 2048;  ///< bounds the workspace: 6 d_model numbers a token
 };
 
 /// Which model a state came from.

@@ -146,8 +146,8 @@ esm2_weights<Backend> fill_weights(Backend& be, const esm2_config& config, bool 
 
 }  // namespace esm2_detail
 
-/// Reads a model into a backend's memory, converting to its number type. Errors: plm.109 to plm.113,
-/// io.1xx for a damaged file or a missing tensor, io.127 for weights that are not finite.
+/// Reads a model into a backend's memory, converting to its number type. Errors: plm.109 to
+/// plm.113, io.1xx for a damaged file or a missing tensor, io.127 for weights that are not finite.
 template <class Backend>
 esm2_weights<Backend> load_esm2_weights(Backend& be, const esm2_checkpoint& from) {
   using real = typename Backend::real;
@@ -202,7 +202,10 @@ esm2_weights<Backend> random_esm2_weights(Backend& be, const esm2_config& config
     frequencies.push_back(to_float(to_float16(static_cast<float>(std::pow(10000.0, -exponent)))));
   }
   w.inv_freq = {std::move(frequencies)};
-  w.identity = {.name = "random", .content_hash = "", .layers = config.layers, .d_model = config.d_model};
+  w.identity = {.name = "random",
+                .content_hash = "",
+                .layers = config.layers,
+                .d_model = config.d_model};
   return w;
 }
 

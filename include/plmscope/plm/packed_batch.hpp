@@ -82,8 +82,8 @@ class packed_batch {
   }
 
   /// Factor of every token's embedding in sequence s: 0.88 / (1 - r), where r is the share of
-  /// `<mask>` among all its tokens, `<cls>` and `<eos>` counted; rows of `<mask>` get 0. This undoes
-  /// the mean effect of masking in training (15 % of residues, 80 % of them as `<mask>`):
+  /// `<mask>` among all its tokens, `<cls>` and `<eos>` counted; rows of `<mask>` get 0. This
+  /// undoes the mean effect of masking in training (15 % of residues, 80 % of them as `<mask>`):
   /// 0.88 = 1 - 0.15 * 0.8. Computed in `Real`, in this order.
   template <class Real>
   void embedding_scales(std::size_t sequence, std::span<Real> out) const {

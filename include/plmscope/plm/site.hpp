@@ -65,7 +65,8 @@ class site {
 
  private:
   constexpr int stage() const noexcept {
-    return kind_ == site_kind::embeddings ? 0 : in_block() ? 1 : kind_ == site_kind::final_norm ? 2 : 3;
+    if (in_block()) return 1;
+    return kind_ == site_kind::embeddings ? 0 : kind_ == site_kind::final_norm ? 2 : 3;
   }
   site_kind kind_ = site_kind::embeddings;
   std::size_t layer_ = 0;
@@ -111,7 +112,8 @@ inline site parse_site(std::string_view text) {
   std::size_t layer = 0;
   if (dot != std::string_view::npos) {
     const std::string_view digits = text.substr(dot + 1);
-    const auto [end, failure] = std::from_chars(digits.data(), digits.data() + digits.size(), layer);
+    const auto [end, failure] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), layer);
     const bool plain = !digits.empty() && failure == std::errc() &&
                        end == digits.data() + digits.size() &&
                        (digits.size() == 1 || digits[0] != '0');
@@ -129,8 +131,8 @@ inline site parse_site(std::string_view text) {
   });
   throw error(rules::site_name,
               {.where = std::string("\"").append(text.substr(0, 64)).append("\""),
-               .remedy = "nearest: " + site_detail::shown(near[0]) + ", " + site_detail::shown(near[1]) +
-                         " (L is the number of a block, counted from 0)"});
+               .remedy = "nearest: " + site_detail::shown(near[0]) + ", " +
+                         site_detail::shown(near[1]) + " (L: a block, counted from 0)"});
 }
 
 /// Refuses (plm.108) a block that a model of `layers` blocks does not have.

@@ -14,11 +14,11 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-// What becomes of a letter that is no token (J, `*`, lower case, digits). A policy is a struct with
-// `std::int32_t unknown(char letter, std::size_t position) const`.
+// What becomes of a letter that is no token (J, `*`, lower case, digits). A policy is a struct
+// with `std::int32_t unknown(char letter, std::size_t position) const`.
 
-/// One `<unk>` per letter, so residue i is always token i + 1. (Hugging Face's slow tokenizer merges
-/// a run of unknown letters into one `<unk>` and loses that; fair-esm raises KeyError.)
+/// One `<unk>` per letter, so residue i is always token i + 1. (Hugging Face's slow tokenizer
+/// merges a run of unknown letters into one `<unk>` and loses that; fair-esm raises KeyError.)
 struct per_residue {
   std::int32_t unknown(char, std::size_t) const noexcept { return alphabet::unk; }
 };
@@ -61,7 +61,8 @@ void tokenize_into(std::string_view residues, std::vector<std::int32_t>& out,
                                                              : -1;
       if (token < 0) {
         throw error(rules::unknown_token_text,
-                    {.where = "character " + std::to_string(i + 1), .found = std::string(rest.substr(0, 12))});
+                    {.where = "character " + std::to_string(i + 1),
+                     .found = std::string(rest.substr(0, 12))});
       }
       out.push_back(token);
       i += alphabet::tokens[static_cast<std::size_t>(token)].size();

@@ -108,9 +108,10 @@ inline std::vector<expected_sequence> read_expected(const safetensors_file& file
     }
     for (const std::int32_t p : s.positions) {
       if (p < 0 || static_cast<std::size_t>(p) >= s.tokens.size()) {
-        throw error(rules::expected_layout, {.where = file.where() + ", " + key + ".positions",
-                                             .expected = "rows below " + std::to_string(s.tokens.size()),
-                                             .found = std::to_string(p)});
+        throw error(rules::expected_layout,
+                    {.where = file.where() + ", " + key + ".positions",
+                     .expected = "rows below " + std::to_string(s.tokens.size()),
+                     .found = std::to_string(p)});
       }
     }
     s.hidden = file.read_vector<double>(*parts[1]);
@@ -146,8 +147,9 @@ double relative_l2(std::span<const Real> ours, std::size_t width, std::size_t fi
 }  // namespace verify_detail
 
 /// Runs every sequence of an expected file (made by the official implementation, one sequence at a
-/// time) through the model, all in one packed batch, and compares every hidden state and the logits.
-/// In float an exact implementation stays below 3e-6; a recomputed inv_freq gives 5e-5 and more.
+/// time) through the model, all in one packed batch, and compares every hidden state and the
+/// logits. In float an exact implementation stays below 3e-6; a recomputed inv_freq gives 5e-5 and
+/// more.
 template <class Backend>
 verification verify(esm2<Backend>& model, const safetensors_file& file) {
   using real = typename Backend::real;
