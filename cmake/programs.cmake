@@ -35,6 +35,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LES
   # copying onto itself (105651).
   list(APPEND plmscope_warnings -Wno-maybe-uninitialized -Wno-restrict)
 endif()
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  # std::stable_sort of libstdc++ 12 calls its own deprecated function.
+  list(APPEND plmscope_warnings -Wno-deprecated-declarations)
+endif()
 set(plmscope_native_flags "")
 if(PLMSCOPE_NATIVE)
   set(plmscope_native_flags -march=native)

@@ -15,11 +15,12 @@ namespace {
 struct demo_command {
   common_options common;
   training_options training{.site = "resid_post.3",
-                            .features = 768,
-                            .k = 8,
-                            .steps = 1500,
+                            .features = 512,
+                            .k = 10,
+                            .steps = 2500,
                             .lr = 1e-3,
                             .dead_after = 60'000,
+                            .normalize = "token_layer_norm",
                             .metrics = {}};
   scoring_options scoring;
   std::string out = "out/demo";

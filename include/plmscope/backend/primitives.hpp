@@ -24,7 +24,7 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   download(x, span)         x to the host, row by row, with conversion; waits
 //   synchronize()             waits until queued work is done (host backends: nothing)
 // Dense products (real arithmetic of the backend; a row of the result depends on its own row of the
-// left operand only, bit for bit)
+// left operand only, bit for bit; with OpenBLAS that holds to rounding)
 //   pack(w)                   copies weights [n, k] into the form the product likes best
 //   linear(x, w, bias, out, then)   out[m, n] = x[m, k] w[n, k]^T + bias, then the epilogue
 //   gemm_nt(a, b, c, beta)    c[m, n] = a[m, k] b[n, k]^T + beta c
@@ -41,10 +41,11 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   project_rows(g, w, eps)   g_i -= <g_i, u_i> u_i with u_i = w_i / (|w_i| + eps)
 //   row_moments(x, mean, deviation, ddof, eps)   per row: mean and
 //                             sqrt(sum (x - mean)^2 / (d - ddof) + eps)
-//   affine_rows(x, shift, factor, out)      out[i, :] = (x[i, :] + shift[i]) * factor[i]
+//   affine_rows(x, shift, factor, out)      out[i, :] = (x[i, :] + shift[i]) * factor[i];
+//                             out may be x
 //   gather_rows(x, ids, out)  out[i, :] = x[ids[i], :]
 //   scatter_add_rows(x, ids, out)           out[ids[i], :] += x[i, :]; ids are distinct
-//   reciprocal(alpha, x, out) out[i, j] = alpha / x[i, j], 0 where x is 0
+//   reciprocal(alpha, x, out) out[i, j] = alpha / x[i, j], 0 where x is 0; out may be x
 //   row_dots(a, b, out)       out[i] = <a_i, b_i>
 //   column_dots(a, b, out)    out[j] = sum_i a[i, j] b[i, j]
 //   weighted_row_sum(w, s, out, alpha)      out += alpha sum_f s[f] w[f, :]

@@ -22,7 +22,8 @@ enum class error_kind : int {
 };
 
 /// One row of the error table: a stable id, its kind and the rule that was broken.
-/// Rows stand in `core/error_table.hpp`; `docs/errors.md` lists the same rows (a test compares them).
+/// Every layer declares its rows in its `rules.hpp`; `docs/errors.md` lists them all (a test
+/// compares).
 struct error_rule {
   std::string_view id;    ///< for example `io.103`; printed as `[plmscope.io.103]`
   error_kind kind;
@@ -63,12 +64,16 @@ class error : public std::runtime_error {
   static std::string printable(std::string_view in) {
     static constexpr char hex[] = "0123456789abcdef";
     std::string out;
-    for (const char c : in.substr(0, 2000)) {
-      const auto u = static_cast<unsigned char>(c);
-      if ((u < 0x20 && c != '\n' && c != '\t') || u == 0x7f) {
+    const std::string_view shown = in.substr(0, 2000);
+    for (std::size_t i = 0; i < shown.size(); ++i) {
+      const auto u = static_cast<unsigned char>(shown[i]);
+      const auto next = static_cast<unsigned char>(i + 1 < shown.size() ? shown[i + 1] : 'x');
+      const bool c1 = u == 0xc2 && next >= 0x80 && next <= 0x9f;  // as UTF-8
+      if ((u < 0x20 && u != '\n' && u != '\t') || u == 0x7f || c1) {
         out += {'\\', 'x', hex[u >> 4], hex[u & 15]};
+        if (c1) out += {'\\', 'x', hex[next >> 4], hex[next & 15]}, ++i;
       } else {
-        out += c;
+        out += shown[i];
       }
     }
     if (in.size() > 2000) out += " ...";

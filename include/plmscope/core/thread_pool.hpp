@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -38,7 +39,11 @@ inline std::size_t available_threads() noexcept {
 class thread_pool {
  public:
   explicit thread_pool(std::size_t threads = available_threads()) {
-    for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+    try {
+      for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      // As many as the system gives; results do not depend on it.
+    }
   }
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
@@ -57,21 +62,11 @@ class thread_pool {
   /// exception of the lowest throwing tile is rethrown; the other tiles still run.
   template <class Tile>
   void run(std::size_t tiles, const Tile& tile) {
-    run_on(tiles, [&](std::size_t i, std::size_t) { tile(i); });
-  }
-
-  /// As `run`, with the number of the executing thread (0 = caller) for scratch memory.
-  template <class Tile>
-  void run_on(std::size_t tiles, const Tile& tile) {
     if (tiles == 0) return;
-    if (tiles == 1 || workers_.empty() || inside_) {
-      for (std::size_t i = 0; i < tiles; ++i) tile(i, thread_);
-      return;
-    }
+    if (tiles == 1) return tile(0);
+    if (workers_.empty() || inside_) return run_here(tiles, tile);
     const std::lock_guard turn(turn_);
-    call_ = [](const void* f, std::size_t i, std::size_t thread) {
-      (*static_cast<const Tile*>(f))(i, thread);
-    };
+    call_ = [](const void* f, std::size_t i) { (*static_cast<const Tile*>(f))(i); };
     {
       const std::lock_guard lock(mutex_);
       function_ = &tile;
@@ -83,14 +78,27 @@ class thread_pool {
       ++round_;
     }
     wake_.notify_all();
-    drain(0);
+    drain();
     std::unique_lock lock(mutex_);
     done_.wait(lock, [&] { return busy_ == 0; });
     if (failure_) std::rethrow_exception(failure_);
   }
 
  private:
-  void work(std::size_t thread) {
+  template <class Tile>
+  static void run_here(std::size_t tiles, const Tile& tile) {
+    std::exception_ptr failure;
+    for (std::size_t i = 0; i < tiles; ++i) {
+      try {
+        tile(i);
+      } catch (...) {
+        if (!failure) failure = std::current_exception();
+      }
+    }
+    if (failure) std::rethrow_exception(failure);
+  }
+
+  void work() {
     std::uint64_t seen = 0;
     for (;;) {
       {
@@ -99,18 +107,17 @@ class thread_pool {
         if (stop_) return;
         seen = round_;
       }
-      drain(thread);
+      drain();
       const std::lock_guard lock(mutex_);
       if (--busy_ == 0) done_.notify_one();
     }
   }
 
-  void drain(std::size_t thread) {
+  void drain() {
     inside_ = true;
-    thread_ = thread;
     for (std::size_t i; (i = next_.fetch_add(1)) < tiles_;) {
       try {
-        call_(function_, i, thread);
+        call_(function_, i);
       } catch (...) {
         const std::lock_guard lock(mutex_);
         if (i < failed_tile_) {
@@ -120,18 +127,16 @@ class thread_pool {
       }
     }
     inside_ = false;
-    thread_ = 0;
   }
 
   static inline thread_local bool inside_ = false;
-  static inline thread_local std::size_t thread_ = 0;
 
   std::vector<std::thread> workers_;
   std::mutex turn_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable done_;
-  void (*call_)(const void*, std::size_t, std::size_t) = nullptr;
+  void (*call_)(const void*, std::size_t) = nullptr;
   const void* function_ = nullptr;
   std::size_t tiles_ = 0;
   std::atomic<std::size_t> next_ = 0;

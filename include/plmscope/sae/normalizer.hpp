@@ -95,6 +95,20 @@ struct normalizer {
     return "?";
   }
 
+  /// Refuses (`normalizer_shape`) numbers that do not fit rows of width d.
+  void check(std::size_t d) const {
+    const bool per_row = kind == normalization::per_dimension;
+    const bool good = per_row ? mean.size() == d && deviation.size() == d
+                              : kind != normalization::scalar || scale > 0;
+    if (good) return;
+    throw error(rules::normalizer_shape,
+                {.where = std::string(name(kind)),
+                 .expected = per_row ? std::to_string(d) + " means and deviations" : "a scale above 0",
+                 .found = per_row ? std::to_string(mean.size()) + " and " +
+                                        std::to_string(deviation.size())
+                                  : std::to_string(scale)});
+  }
+
   friend bool operator==(const normalizer&, const normalizer&) = default;
 
  private:
@@ -149,7 +163,7 @@ normalizer fit_normalizer(normalization kind, std::span<const Real> rows, std::s
     n.deviation.resize(d);
     for (std::size_t j = 0; j < d; ++j) {
       const double v = std::sqrt(squares[j] / static_cast<double>(m - 1));
-      n.deviation[j] = v > 0 ? v : 1;
+      n.deviation[j] = v > 1e-7 * std::abs(sum[j]) ? v : 1;  // below: rounding of a constant
     }
   }
   return n;

@@ -15,5 +15,8 @@ inline constexpr error_rule sae_finite{"sae.106", error_kind::numeric, "paramete
 inline constexpr error_rule normalizer_fit{"sae.107", error_kind::numeric, "a normaliser is fitted on at least two finite rows with some variance"};
 inline constexpr error_rule sae_field{"sae.108", error_kind::malformed, "every metadata field of an SAE file is known and well formed"};
 
+inline constexpr error_rule normalizer_shape{"sae.109", error_kind::mismatch, "a normaliser has the numbers its kind and width need"};
+inline constexpr error_rule sae_codes{"sae.110", error_kind::mismatch, "codes are decoded by the SAE that made them, into rows of its width"};
+
 }  // namespace rules
 }  // namespace plmscope

@@ -52,6 +52,7 @@ class sae {
       throw error(rules::sae_options, {.found = "d_model " + std::to_string(options_.d_model) +
                                                 ", features " + std::to_string(options_.features)});
     }
+    options_.normalize.check(options_.d_model);
     parameters_ = sae_parameters<Backend>(be_, options_.features, options_.d_model);
     const rng random(options_.seed, 0x5ae);
     std::vector<double> directions(options_.features * options_.d_model);
@@ -68,7 +69,10 @@ class sae {
   const Sparsifier& sparsifier() const noexcept { return options_.sparsifier; }
   const normalizer& normalization() const noexcept { return options_.normalize; }
   bool scales_by_decoder_norm() const noexcept { return options_.scale_by_decoder_norm; }
-  void set_normalization(normalizer n) { options_.normalize = std::move(n); }
+  void set_normalization(normalizer n) {
+    n.check(options_.d_model);
+    options_.normalize = std::move(n);
+  }
   sae_parameters<Backend>& parameters() noexcept { return parameters_; }
   const sae_parameters<Backend>& parameters() const noexcept { return parameters_; }
 
@@ -85,7 +89,18 @@ class sae {
   }
 
   /// Codes of the batch last encoded -> reconstructions at the scale of the activations, [m, d].
+  /// With per-row normalisation these must be the codes of the batch last encoded (`sae_codes`).
   void decode(const codes<Backend>& z, view<Backend> out) {
+    const bool per_row = options_.normalize.kind == plmscope::normalization::token_layer_norm;
+    if (z.features() != features() || out.cols() != d_model() || out.rows() != z.rows() ||
+        (per_row && context_.mean.cols() != z.rows())) {
+      throw error(rules::sae_codes,
+                  {.expected = "codes over " + std::to_string(features()) + " features into [" +
+                               std::to_string(z.rows()) + ", " + std::to_string(d_model()) + "]",
+                   .found = std::to_string(z.features()) + " features into [" +
+                            std::to_string(out.rows()) + ", " + std::to_string(out.cols()) + "]"});
+    }
+    if (options_.scale_by_decoder_norm) scaled_.refresh(be_, parameters_);
     be_.decode(z, directions().decoder, parameters_.decoder_bias, out);
     options_.normalize.invert(be_, out, context_);
   }

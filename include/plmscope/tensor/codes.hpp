@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -18,6 +19,16 @@ class codes {
   using real = typename Backend::real;
 
   codes() = default;
+  codes(codes&& other) noexcept { *this = std::move(other); }
+  codes& operator=(codes&& other) noexcept {
+    offsets_ = std::move(other.offsets_);
+    ids_ = std::move(other.ids_);
+    values_ = std::move(other.values_);
+    rows_ = std::exchange(other.rows_, 0);
+    features_ = std::exchange(other.features_, 0);
+    entries_ = std::exchange(other.entries_, 0);
+    return *this;
+  }
   codes(Backend& be, std::size_t features) { clear(be, features); }
 
   /// Empties to zero rows over `features` features and keeps the memory.
@@ -31,7 +42,7 @@ class codes {
 
   /// Makes room for `rows` more rows and `entries` more entries, keeping what is there.
   void reserve_more(Backend& be, std::size_t rows, std::size_t entries) {
-    grow(be, offsets_, rows_ + 1, rows_ + 1 + rows);
+    grow(be, offsets_, offsets_.empty() ? 0 : rows_ + 1, rows_ + 1 + rows);
     grow(be, ids_, entries_, entries_ + entries);
     grow(be, values_, entries_, entries_ + entries);
   }

@@ -22,7 +22,7 @@ class codes_by_feature {
       entries_ = matrix<std::uint32_t, Backend>(be, 1, entries + entries / 2);
     }
   }
-  std::size_t features() const noexcept { return offsets_.cols() - 1; }
+  std::size_t features() const noexcept { return offsets_.empty() ? 0 : offsets_.cols() - 1; }
   std::int64_t* offsets() noexcept { return offsets_.data(); }
   const std::int64_t* offsets() const noexcept { return offsets_.data(); }
   std::uint32_t* rows() noexcept { return rows_.data(); }

@@ -4,6 +4,8 @@
 #include <plmscope/core/view.hpp>
 
 #include <cstddef>
+#include <limits>
+#include <new>
 #include <utility>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -18,7 +20,7 @@ class matrix {
 
   matrix() = default;
   matrix(Backend& be, std::size_t rows, std::size_t cols)
-      : buffer_(be.template allocate<T>(rows * cols)), rows_(rows), cols_(cols) {}
+      : buffer_(be.template allocate<T>(entries(rows, cols))), rows_(rows), cols_(cols) {}
 
   matrix(matrix&& other) noexcept
       : buffer_(std::move(other.buffer_)),
@@ -41,7 +43,7 @@ class matrix {
   /// Becomes [rows, cols]. Keeps its memory when that is large enough; entries are then whatever
   /// they were. Amortises repeated batches of changing size to no allocation at all.
   void reshape(Backend& be, std::size_t rows, std::size_t cols) {
-    if (rows * cols > capacity()) *this = matrix(be, rows, cols);
+    if (entries(rows, cols) > capacity()) *this = matrix(be, rows, cols);
     rows_ = rows;
     cols_ = cols;
   }
@@ -63,6 +65,10 @@ class matrix {
   }
 
  private:
+  static std::size_t entries(std::size_t rows, std::size_t cols) {
+    if (cols != 0 && rows > std::numeric_limits<std::size_t>::max() / cols) throw std::bad_alloc();
+    return rows * cols;
+  }
   std::size_t capacity() const noexcept { return buffer_.size(); }
 
   typename Backend::template buffer<T> buffer_;

@@ -14,11 +14,11 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// What the decoder bias is set to from the first batch.
 enum class start_bias { unchanged, mean, geometric_median };
 
-/// Geometric median of rows [m, d] by Weiszfeld's iteration from the mean: weights
-/// 1 / max(|x_r - g|, floor), at most `iterations`, until g moves by less than `tolerance`.
+/// Geometric median of rows [m, d] by Weiszfeld's iteration from the mean (weights 1 / |x_r - g|), at
+/// most `iterations`, until g moves by less than `tolerance`. Where g meets a row the step of Vardi
+/// and Zhang (2000) keeps the iteration from sticking there.
 inline std::vector<double> geometric_median(std::span<const double> rows, std::size_t d,
-                                            std::size_t iterations = 100, double tolerance = 1e-5,
-                                            double floor = 1e-300) {
+                                            std::size_t iterations = 100, double tolerance = 1e-5) {
   const std::size_t m = d == 0 ? 0 : rows.size() / d;
   std::vector<double> g(d, 0.0);
   if (m == 0) return g;
@@ -26,19 +26,38 @@ inline std::vector<double> geometric_median(std::span<const double> rows, std::s
     for (std::size_t j = 0; j < d; ++j) g[j] += rows[r * d + j] / static_cast<double>(m);
   }
   std::vector<double> next(d);
+  std::vector<double> pull(d);
   for (std::size_t i = 0; i < iterations; ++i) {
     std::fill(next.begin(), next.end(), 0.0);
+    std::fill(pull.begin(), pull.end(), 0.0);
     double total = 0;
+    double here = 0;  // rows at g
     for (std::size_t r = 0; r < m; ++r) {
       double squares = 0;
-      for (std::size_t j = 0; j < d; ++j) squares += std::pow(rows[r * d + j] - g[j], 2);
-      const double w = 1 / std::max(std::sqrt(squares), floor);
+      double size = 0;
+      for (std::size_t j = 0; j < d; ++j) {
+        squares += std::pow(rows[r * d + j] - g[j], 2);
+        size += std::pow(g[j], 2);
+      }
+      if (!(squares > 1e-28 * size)) {
+        ++here;
+        continue;
+      }
+      const double w = 1 / std::sqrt(squares);
       total += w;
-      for (std::size_t j = 0; j < d; ++j) next[j] += w * rows[r * d + j];
+      for (std::size_t j = 0; j < d; ++j) {
+        next[j] += w * rows[r * d + j];
+        pull[j] += w * (rows[r * d + j] - g[j]);
+      }
     }
+    if (!(total > 0)) break;  // all rows are equal
+    double strength = 0;
+    for (const double v : pull) strength += v * v;
+    strength = std::sqrt(strength);
+    const double stay = here > 0 ? std::min(1.0, strength > 0 ? here / strength : 1.0) : 0.0;
     double moved = 0;
     for (std::size_t j = 0; j < d; ++j) {
-      next[j] /= total;
+      next[j] = (1 - stay) * (next[j] / total) + stay * g[j];
       moved += std::pow(next[j] - g[j], 2);
     }
     g = next;

@@ -30,7 +30,7 @@ struct warmup_decay {
   }
 };
 
-/// Linear warm-up from 0, then half a cosine down to `final_factor` at the last step.
+/// Linear warm-up from 0, then half a cosine that would reach `final_factor` at step `steps`.
 struct warmup_cosine {
   std::size_t warmup = 0;
   double final_factor = 0;

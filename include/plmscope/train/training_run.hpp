@@ -2,6 +2,7 @@
 #pragma once
 
 #include <plmscope/core/view.hpp>
+#include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/parameters.hpp>
 #include <plmscope/tensor/codes.hpp>
 #include <plmscope/tensor/codes_by_feature.hpp>
@@ -24,8 +25,8 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 
 /// The state of one training: optimizer moments, dead counters, workspace. `Policies` is a trainer
-/// (or any struct with the same fields). One `step` is the whole algorithm, in reading order; all
-/// work is done by backend primitives and nothing waits for the device.
+/// (or any struct with the same fields). One `step` is the whole algorithm, in reading order, in
+/// backend primitives. Nothing in it waits for a device except the count of dead latents (AuxK).
 template <class Sae, class Policies>
 class training_run {
  public:
@@ -59,7 +60,7 @@ class training_run {
     tokens_ += static_cast<std::int64_t>(x.rows());
   }
 
-  /// Figures of the last step. Waits for the device.
+  /// Figures of the last step; ask before the model is used for anything else. Waits for the device.
   training_metrics metrics() {
     training_metrics m;
     m.tokens = tokens_;
@@ -126,8 +127,8 @@ class training_run {
   // For losses at the scale of the activations: per-row weights, and the target in the units in
   // which the reconstruction is brought back.
   void raw_scale(cmat x) {
-    weights_.reshape(be_, 1, 0);
-    offset_.reshape(be_, 1, 0);
+    weights_ = {};
+    offset_ = {};
     if (policies_.loss.space == loss_space::normalized) return;
     if (model_.normalization().kind == normalization::none) return;
     if (model_.normalization().kind != normalization::token_layer_norm) {

@@ -31,36 +31,41 @@ std::vector<T>& gemm_scratch(int which) {
   return scratch[which];
 }
 
-/// Calls product(rows, a, lda, c, ldc) for row tiles of c = f(a), padding the last.
+/// Calls product(rows, a, lda, c, ldc) for c = f(a), padding a last partial quantum of rows.
+template <class Real, class A, class C, class Product>
+void padded_product(A a, C c, bool keep_c, const Product& product) {
+  const std::size_t whole = c.rows() / row_quantum * row_quantum;
+  if (whole > 0) product(whole, a.data(), a.stride(), c.data(), c.stride());
+  const std::size_t rest = c.rows() - whole;
+  if (rest == 0) return;
+  auto& in = gemm_scratch<Real>(0);
+  auto& out = gemm_scratch<Real>(1);
+  in.assign(row_quantum * a.cols(), Real{0});
+  out.assign(row_quantum * c.cols(), Real{0});
+  for (std::size_t r = 0; r < rest; ++r) {
+    const Real* from = a.row_data(whole + r);
+    std::copy(from, from + a.cols(), in.data() + r * a.cols());
+    if (keep_c) {
+      const Real* old = c.row_data(whole + r);
+      std::copy(old, old + c.cols(), out.data() + r * c.cols());
+    }
+  }
+  product(row_quantum, in.data(), a.cols(), out.data(), c.cols());
+  for (std::size_t r = 0; r < rest; ++r) {
+    const Real* from = out.data() + r * c.cols();
+    std::copy(from, from + c.cols(), c.row_data(whole + r));
+  }
+}
+
+/// The padded products of row tiles, each followed by after(first row, rows).
 template <class Real, class A, class C, class Product, class After>
 void for_row_tiles(thread_pool& pool, A a, C c, bool keep_c, const Product& product,
                    const After& after) {
   const std::size_t tile = gemm_tile_rows(c.rows(), pool.threads());
-  const std::size_t tiles = (c.rows() + tile - 1) / tile;
-  pool.run(tiles, [&](std::size_t t) {
+  pool.run((c.rows() + tile - 1) / tile, [&](std::size_t t) {
     const std::size_t first = t * tile;
     const std::size_t rows = std::min(tile, c.rows() - first);
-    const std::size_t whole = rows / row_quantum * row_quantum;
-    if (whole > 0) product(whole, a.row_data(first), a.stride(), c.row_data(first), c.stride());
-    if (const std::size_t rest = rows - whole; rest > 0) {
-      auto& in = gemm_scratch<Real>(0);
-      auto& out = gemm_scratch<Real>(1);
-      in.assign(row_quantum * a.cols(), Real{0});
-      out.assign(row_quantum * c.cols(), Real{0});
-      for (std::size_t r = 0; r < rest; ++r) {
-        const Real* from = a.row_data(first + whole + r);
-        std::copy(from, from + a.cols(), in.data() + r * a.cols());
-        if (keep_c) {
-          const Real* old = c.row_data(first + whole + r);
-          std::copy(old, old + c.cols(), out.data() + r * c.cols());
-        }
-      }
-      product(row_quantum, in.data(), a.cols(), out.data(), c.cols());
-      for (std::size_t r = 0; r < rest; ++r) {
-        const Real* from = out.data() + r * c.cols();
-        std::copy(from, from + c.cols(), c.row_data(first + whole + r));
-      }
-    }
+    padded_product<Real>(a.row_range(first, rows), c.row_range(first, rows), keep_c, product);
     after(first, rows);
   });
 }
@@ -88,15 +93,53 @@ void linear(thread_pool& pool, X x, const Packed& w, X bias, Out out, epilogue t
 
 inline constexpr auto no_epilogue = [](std::size_t, std::size_t) {};
 
+/// How many column tiles of about 2,560 a product with `cols` columns is cut into. A provider may
+/// sum in another order for another number of columns, so this depends on nothing else.
+inline std::size_t gemm_column_tiles(std::size_t cols) noexcept {
+  return std::max<std::size_t>(1, (cols + 1280) / 2560);
+}
+
+/// Rows of a tile when there are `column_tiles` of them side by side: at most 1,024, fewer when
+/// that keeps the threads evenly busy.
+inline std::size_t gemm_tile_rows(std::size_t rows, std::size_t threads,
+                                  std::size_t column_tiles) noexcept {
+  const std::size_t quanta = std::max<std::size_t>(1, (rows + row_quantum - 1) / row_quantum);
+  std::size_t best = 1;
+  double best_use = 0;
+  for (std::size_t q = std::min<std::size_t>(quanta, 16); q > 0; --q) {
+    const std::size_t tiles = (quanta + q - 1) / q * column_tiles;
+    const std::size_t turns = (tiles + threads - 1) / threads;
+    const double use = static_cast<double>(quanta * column_tiles) /
+                       static_cast<double>(turns * threads * q);
+    if (use > best_use + 0.1) {
+      best = q;
+      best_use = use;
+    }
+  }
+  return best * row_quantum;
+}
+
+/// Tiles are cut in both directions: a provider rearranges the rows of b for every tile of c, so
+/// tiles are tall, and threads take other columns.
 template <class Gemm, class A, class C, class Real>
 void gemm_nt(thread_pool& pool, A a, A b, C c, Real beta) {
-  for_row_tiles<Real>(
-      pool, a, c, beta != Real{0},
-      [&](std::size_t m, const Real* x, std::size_t ldx, Real* out, std::size_t ldo) {
-        Gemm::template product<Real>(false, true, m, c.cols(), a.cols(), x, ldx, b.data(),
-                                     b.stride(), beta, out, ldo);
-      },
-      no_epilogue);
+  const std::size_t across = gemm_column_tiles(c.cols());
+  const std::size_t width = ((c.cols() + across - 1) / across + 63) / 64 * 64;
+  const std::size_t height = gemm_tile_rows(c.rows(), pool.threads(), across);
+  const std::size_t down = (c.rows() + height - 1) / height;
+  pool.run(across * down, [&](std::size_t t) {
+    const std::size_t row = t / across * height;
+    const std::size_t rows = std::min(height, c.rows() - row);
+    const std::size_t column = t % across * width;
+    if (column >= c.cols()) return;
+    const std::size_t cols = std::min(width, c.cols() - column);
+    padded_product<Real>(
+        a.row_range(row, rows), c.row_range(row, rows).col_range(column, cols), beta != Real{0},
+        [&](std::size_t m, const Real* x, std::size_t ldx, Real* out, std::size_t ldo) {
+          Gemm::template product<Real>(false, true, m, cols, a.cols(), x, ldx, b.row_data(column),
+                                       b.stride(), beta, out, ldo);
+        });
+  });
 }
 
 template <class Gemm, class A, class C, class Real>
@@ -110,17 +153,29 @@ void gemm_nn(thread_pool& pool, A a, A b, C c, Real beta) {
       no_epilogue);
 }
 
-/// Rows of c are columns of a: tiles are column ranges of a, all rows of a and b are summed within
-/// one product.
+/// Rows of c are columns of a: tiles are column ranges of a, the last one padded; all rows of a and b
+/// are summed within one product.
 template <class Gemm, class A, class C, class Real>
 void gemm_tn(thread_pool& pool, A a, A b, C c, Real beta) {
-  const std::size_t tile = row_quantum;
-  pool.run((c.rows() + tile - 1) / tile, [&](std::size_t t) {
-    const std::size_t first = t * tile;
-    const std::size_t rows = std::min(tile, c.rows() - first);
-    Gemm::template product<Real>(true, false, rows, c.cols(), a.rows(), a.data() + first,
-                                 a.stride(), b.data(), b.stride(), beta, c.row_data(first),
-                                 c.stride());
+  const std::size_t n = c.cols();
+  pool.run((c.rows() + row_quantum - 1) / row_quantum, [&](std::size_t t) {
+    const std::size_t first = t * row_quantum;
+    const std::size_t rows = std::min(row_quantum, c.rows() - first);
+    const auto product = [&](const Real* x, std::size_t ldx, Real* out, std::size_t ldo) {
+      Gemm::template product<Real>(true, false, row_quantum, n, a.rows(), x, ldx, b.data(),
+                                   b.stride(), beta, out, ldo);
+    };
+    if (rows == row_quantum) return product(a.data() + first, a.stride(), c.row_data(first), c.stride());
+    auto& in = gemm_scratch<Real>(0);
+    auto& out = gemm_scratch<Real>(1);
+    in.assign(a.rows() * row_quantum, Real{0});
+    out.assign(row_quantum * n, Real{0});
+    for (std::size_t r = 0; r < a.rows(); ++r) {
+      std::copy_n(a.row_data(r) + first, rows, in.data() + r * row_quantum);
+    }
+    for (std::size_t r = 0; r < rows; ++r) std::copy_n(c.row_data(first + r), n, out.data() + r * n);
+    product(in.data(), row_quantum, out.data(), n);
+    for (std::size_t r = 0; r < rows; ++r) std::copy_n(out.data() + r * n, n, c.row_data(first + r));
   });
 }
 

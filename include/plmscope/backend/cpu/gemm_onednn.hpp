@@ -76,13 +76,9 @@ class onednn_gemm {
       const one_library_thread guard;
       key s = shape(m, ldx, ldo);
       s[8] = beta == 0 ? 0 : 1;
-      const prepared& p = find(s);
-      if (p.weights == find(stored()).weights) {
-        run(p, x, weights_.get(), beta, out);
-      } else {  // another row count asks for another layout: take the kernel of the stored one
-        s[9] = 2;
-        run(find(s), x, weights_.get(), beta, out);
-      }
+      const dnnl::memory::desc layout = find(stored()).weights;
+      if (!(find(s).weights == layout)) s[9] = 2;  // another row count would like another layout
+      run(find(s), x, weights_.get(), beta, out);
     }
 
    private:

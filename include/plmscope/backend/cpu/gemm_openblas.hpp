@@ -26,7 +26,8 @@ struct openblas_gemm {
                       std::size_t k, const Real* a, std::size_t lda, const Real* b, std::size_t ldb,
                       Real beta, Real* c, std::size_t ldc) {
     static_assert(std::is_same_v<Real, float> || std::is_same_v<Real, double>);
-    static const bool single = (openblas_set_num_threads(1), true);
+    // The setting belongs to the calling thread in the OpenMP flavour.
+    static thread_local const bool single = (openblas_set_num_threads(1), true);
     static_cast<void>(single);
     const auto i = [](std::size_t v) { return static_cast<blasint>(v); };
     const auto ta = transpose_a ? CblasTrans : CblasNoTrans;

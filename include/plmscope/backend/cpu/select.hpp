@@ -5,11 +5,16 @@
 #include <plmscope/core/view.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <limits>
+#include <type_traits>
 #include <vector>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
@@ -20,6 +25,37 @@ struct select_scratch {
   std::vector<Real> maxima;
   std::vector<std::uint32_t> candidates;
 };
+
+/// The k-th largest of `n` values, none of them NaN: a bisection over their ordered bit patterns.
+/// Counting is branch-free, where std::nth_element mispredicts at every step.
+template <class Real>
+Real kth_largest(const Real* values, std::size_t n, std::size_t k) {
+  using bits = std::conditional_t<sizeof(Real) == 4, std::int32_t, std::int64_t>;
+  constexpr bits magnitude = std::numeric_limits<bits>::max();
+  // Bit patterns of negative numbers fall as the number rises: flipped, integers order as reals.
+  const auto ordered = [](bits b) { return b < 0 ? b ^ magnitude : b; };
+  bits low = std::numeric_limits<bits>::max();
+  bits high = std::numeric_limits<bits>::min();
+  for (std::size_t i = 0; i < n; ++i) {
+    const bits v = ordered(std::bit_cast<bits>(values[i]));
+    low = v < low ? v : low;
+    high = v > high ? v : high;
+  }
+  // invariant: at least k values are >= low, fewer than k are > high
+  while (low < high) {
+    const bits middle = (low | high) - ((low ^ high) >> 1);  // upper middle, without overflow
+    bits count = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      count += static_cast<bits>(ordered(std::bit_cast<bits>(values[i])) >= middle);
+    }
+    if (static_cast<std::size_t>(count) >= k) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return std::bit_cast<Real>(ordered(low));
+}
 
 /// A value that at least k entries of `row` reach (or -infinity): the k-th largest of G >= 2k
 /// maxima over disjoint groups is never above the k-th largest entry. One vectorised pass.
@@ -42,35 +78,35 @@ Real lower_bound_of_kth(const Real* row, std::size_t n, std::size_t k, std::vect
     }
     std::copy_n(best, width, maxima.data() + g);
   }
-  const auto kth = maxima.begin() + static_cast<std::ptrdiff_t>(k - 1);
-  std::nth_element(maxima.begin(), kth, maxima.end(), std::greater<Real>());
-  return *kth;
+  return kth_largest(maxima.data(), groups, k);
 }
 
-/// Ids of all entries worth keeping with key >= bound, ascending.
+/// Ids of all entries with key >= bound, ascending, never NaN; returns how many. `out` grows to
+/// n + 16 and is not cut, so that no row pays for clearing it again.
 template <class Order, class Real>
-void collect(const Real* row, std::size_t n, Real bound, std::vector<std::uint32_t>& out) {
-  out.clear();
-  constexpr std::size_t width = 32;
+std::size_t collect(const Real* row, std::size_t n, Real bound, std::vector<std::uint32_t>& out) {
+  if (out.size() < n + 16) out.resize(n + 16);
+  std::uint32_t* to = out.data();
   std::size_t i = 0;
-  for (; i + width <= n; i += width) {
-    int any = 0;
-    for (std::size_t j = 0; j < width; ++j) {
-      any |= static_cast<int>(Order::key(row[i + j]) >= bound) &
-             static_cast<int>(Order::keep(row[i + j]));
-    }
-    if (any == 0) continue;
-    for (std::size_t j = i; j < i + width; ++j) {
-      if (Order::key(row[j]) >= bound && Order::keep(row[j])) {
-        out.push_back(static_cast<std::uint32_t>(j));
-      }
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<Real, float>) {
+    const __m512 limit = _mm512_set1_ps(bound);
+    __m512i ids = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (; i + 16 <= n; i += 16) {
+      float keys[16];
+      for (std::size_t j = 0; j < 16; ++j) keys[j] = Order::key(row[i + j]);
+      const auto hits = _mm512_cmp_ps_mask(_mm512_loadu_ps(keys), limit, _CMP_GE_OQ);
+      _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(hits, ids));
+      to += std::popcount(static_cast<unsigned>(hits));
+      ids = _mm512_add_epi32(ids, _mm512_set1_epi32(16));
     }
   }
+#endif
   for (; i < n; ++i) {
-    if (Order::key(row[i]) >= bound && Order::keep(row[i])) {
-      out.push_back(static_cast<std::uint32_t>(i));
-    }
+    *to = static_cast<std::uint32_t>(i);
+    to += static_cast<std::ptrdiff_t>(Order::key(row[i]) >= bound);
   }
+  return static_cast<std::size_t>(to - out.data());
 }
 
 /// Writes the selected entries of one row, ids ascending, and returns how many (at most k).
@@ -78,22 +114,31 @@ template <class Order, class Real>
 std::size_t top_k_row(const Real* row, std::size_t n, std::size_t k, std::uint32_t* ids,
                       Real* values, select_scratch<Real>& scratch) {
   auto& found = scratch.candidates;
-  collect<Order>(row, n, lower_bound_of_kth<Order>(row, n, k, scratch.maxima), found);
-  if (found.size() > k) {
-    const auto cut = found.begin() + static_cast<std::ptrdiff_t>(k);
-    std::nth_element(found.begin(), cut, found.end(), [row](std::uint32_t a, std::uint32_t b) {
-      const Real ka = Order::key(row[a]);
-      const Real kb = Order::key(row[b]);
-      return ka > kb || (ka == kb && a < b);
-    });
-    found.erase(cut, found.end());
-    std::sort(found.begin(), found.end());
+  std::size_t count =
+      collect<Order>(row, n, lower_bound_of_kth<Order>(row, n, k, scratch.maxima), found);
+  if (count > k) {  // all above the k-th, then its equals from the lowest index on
+    auto& keys = scratch.maxima;
+    keys.resize(count);
+    for (std::size_t e = 0; e < count; ++e) keys[e] = Order::key(row[found[e]]);
+    const Real last = kth_largest(keys.data(), count, k);
+    std::size_t equals = k;
+    for (const Real key : keys) equals -= static_cast<std::size_t>(key > last);
+    std::size_t kept = 0;
+    for (std::size_t e = 0; e < count; ++e) {
+      const bool equal = keys[e] == last && equals > 0;
+      equals -= static_cast<std::size_t>(equal);
+      found[kept] = found[e];
+      kept += static_cast<std::size_t>(keys[e] > last || equal);
+    }
+    count = kept;
   }
-  for (std::size_t e = 0; e < found.size(); ++e) {
-    ids[e] = found[e];
-    values[e] = row[found[e]];
+  std::size_t written = 0;
+  for (std::size_t e = 0; e < count; ++e) {
+    ids[written] = found[e];
+    values[written] = row[found[e]];
+    written += static_cast<std::size_t>(Order::keep(row[found[e]]));
   }
-  return found.size();
+  return written;
 }
 
 /// Rows are selected in parallel into slots of k entries, then closed up in order.

@@ -77,6 +77,10 @@ template <std::size_t Vectors, class Real, class Weight, class Row>
   for (std::size_t e = 0; e < n; ++e) {
     const Real w = weight(e);
     const Real* from = row(e) + first;
+    if constexpr (Vectors == 20) {  // wide rows lie all over a dictionary larger than the caches
+      const Real* later = row(e + 4 < n ? e + 4 : e) + first;
+      for (std::size_t u = 0; u < Vectors; ++u) __builtin_prefetch(later + u * s::lanes);
+    }
     for (std::size_t u = 0; u < Vectors; ++u) {
       typename s::vec x;
       s::load(x, from + u * s::lanes);
