@@ -53,19 +53,6 @@ TEST_CASE("many small runs: results of one are seen by the next") {
   }
 }
 
-TEST_CASE("thread numbers are below the number of threads and belong to one thread at a time") {
-  thread_pool pool(3);
-  std::vector<std::atomic<int>> inside(3);
-  std::atomic<int> wrong = 0;
-  pool.run_on(500, [&](std::size_t, std::size_t thread) {
-    if (thread >= 3 || ++inside[thread] != 1) ++wrong;
-    std::this_thread::yield();
-    --inside[thread];
-  });
-  CHECK(wrong == 0);
-  thread_pool(1).run_on(3, [&](std::size_t, std::size_t thread) { CHECK(thread == 0); });
-}
-
 TEST_CASE("the exception of the lowest throwing tile comes out; the other tiles still run") {
   for (const std::size_t threads : thread_counts) {
     INFO(threads, " threads");
@@ -125,27 +112,6 @@ TEST_CASE("a throw inside a nested run reaches the caller") {
                                });
                              }),
                     "inner");
-}
-
-TEST_CASE("a run on another pool inside a tile numbers its threads below that pool's count") {
-  thread_pool wide(7);
-  thread_pool narrow(2);
-  std::atomic<std::size_t> largest = 0;
-  std::mutex mutex;
-  std::set<std::thread::id> seen;
-  // Every thread of the wide pool takes one tile: none is given back before all have begun.
-  std::atomic<std::size_t> begun = 0;
-  wide.run(7, [&](std::size_t) {
-    ++begun;
-    while (begun < 7) std::this_thread::yield();
-    narrow.run_on(3, [&](std::size_t, std::size_t thread) {
-      const std::lock_guard lock(mutex);
-      seen.insert(std::this_thread::get_id());
-      if (thread > largest) largest = thread;
-    });
-  });
-  CHECK(seen.size() == 7);
-  CHECK(largest < narrow.threads());
 }
 
 TEST_CASE("two callers take turns") {
