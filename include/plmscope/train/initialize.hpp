@@ -25,6 +25,9 @@ inline std::vector<double> geometric_median(std::span<const double> rows, std::s
   for (std::size_t r = 0; r < m; ++r) {
     for (std::size_t j = 0; j < d; ++j) g[j] += rows[r * d + j] / static_cast<double>(m);
   }
+  double spread = 0;
+  for (std::size_t i = 0; i < m * d; ++i) spread += std::pow(rows[i] - g[i % d], 2);
+  const double same = 1e-20 * spread / static_cast<double>(m);  // squared distance of equal points
   std::vector<double> next(d);
   std::vector<double> pull(d);
   for (std::size_t i = 0; i < iterations; ++i) {
@@ -34,12 +37,8 @@ inline std::vector<double> geometric_median(std::span<const double> rows, std::s
     double here = 0;  // rows at g
     for (std::size_t r = 0; r < m; ++r) {
       double squares = 0;
-      double size = 0;
-      for (std::size_t j = 0; j < d; ++j) {
-        squares += std::pow(rows[r * d + j] - g[j], 2);
-        size += std::pow(g[j], 2);
-      }
-      if (!(squares > 1e-28 * size)) {
+      for (std::size_t j = 0; j < d; ++j) squares += std::pow(rows[r * d + j] - g[j], 2);
+      if (!(squares > same)) {
         ++here;
         continue;
       }

@@ -18,6 +18,12 @@ namespace cpu_kernels {
 // depend on the rows beside it, on the number of threads, or on the tile size.
 inline constexpr std::size_t row_quantum = 64;
 
+/// For how many threads tiles are cut. Where the cut could change bits it is the same for all.
+template <class Gemm>
+std::size_t tile_threads(const thread_pool& pool) noexcept {
+  return Gemm::rows_independent ? pool.threads() : 2;
+}
+
 /// One tile a thread, at most 512 rows.
 inline std::size_t gemm_tile_rows(std::size_t rows, std::size_t threads) noexcept {
   const std::size_t share = (rows + threads - 1) / threads;
@@ -58,10 +64,10 @@ void padded_product(A a, C c, bool keep_c, const Product& product) {
 }
 
 /// The padded products of row tiles, each followed by after(first row, rows).
-template <class Real, class A, class C, class Product, class After>
+template <class Gemm, class Real, class A, class C, class Product, class After>
 void for_row_tiles(thread_pool& pool, A a, C c, bool keep_c, const Product& product,
                    const After& after) {
-  const std::size_t tile = gemm_tile_rows(c.rows(), pool.threads());
+  const std::size_t tile = gemm_tile_rows(c.rows(), tile_threads<Gemm>(pool));
   pool.run((c.rows() + tile - 1) / tile, [&](std::size_t t) {
     const std::size_t first = t * tile;
     const std::size_t rows = std::min(tile, c.rows() - first);
@@ -74,7 +80,7 @@ template <class Gemm, class Packed, class X, class Out>
 void linear(thread_pool& pool, X x, const Packed& w, X bias, Out out, epilogue then) {
   using Real = typename Out::value_type;
   const Real beta = then == epilogue::add ? Real{1} : Real{0};
-  for_row_tiles<Real>(
+  for_row_tiles<Gemm, Real>(
       pool, x, out, then == epilogue::add,
       [&](std::size_t m, const Real* a, std::size_t lda, Real* c, std::size_t ldc) {
         w.product(m, a, lda, beta, c, ldc);
@@ -125,7 +131,7 @@ template <class Gemm, class A, class C, class Real>
 void gemm_nt(thread_pool& pool, A a, A b, C c, Real beta) {
   const std::size_t across = gemm_column_tiles(c.cols());
   const std::size_t width = ((c.cols() + across - 1) / across + 63) / 64 * 64;
-  const std::size_t height = gemm_tile_rows(c.rows(), pool.threads(), across);
+  const std::size_t height = gemm_tile_rows(c.rows(), tile_threads<Gemm>(pool), across);
   const std::size_t down = (c.rows() + height - 1) / height;
   pool.run(across * down, [&](std::size_t t) {
     const std::size_t row = t / across * height;
@@ -144,7 +150,7 @@ void gemm_nt(thread_pool& pool, A a, A b, C c, Real beta) {
 
 template <class Gemm, class A, class C, class Real>
 void gemm_nn(thread_pool& pool, A a, A b, C c, Real beta) {
-  for_row_tiles<Real>(
+  for_row_tiles<Gemm, Real>(
       pool, a, c, beta != Real{0},
       [&](std::size_t m, const Real* x, std::size_t ldx, Real* out, std::size_t ldo) {
         Gemm::template product<Real>(false, false, m, c.cols(), a.cols(), x, ldx, b.data(),
@@ -153,19 +159,14 @@ void gemm_nn(thread_pool& pool, A a, A b, C c, Real beta) {
       no_epilogue);
 }
 
-/// Rows of c are columns of a: tiles are column ranges of a, the last one padded; all rows of a and b
-/// are summed within one product.
+/// Rows of c are columns of a. Tiles of 64 of them are copied together, the last one padded, so that
+/// every tile is the same product whatever surrounds it.
 template <class Gemm, class A, class C, class Real>
 void gemm_tn(thread_pool& pool, A a, A b, C c, Real beta) {
   const std::size_t n = c.cols();
   pool.run((c.rows() + row_quantum - 1) / row_quantum, [&](std::size_t t) {
     const std::size_t first = t * row_quantum;
     const std::size_t rows = std::min(row_quantum, c.rows() - first);
-    const auto product = [&](const Real* x, std::size_t ldx, Real* out, std::size_t ldo) {
-      Gemm::template product<Real>(true, false, row_quantum, n, a.rows(), x, ldx, b.data(),
-                                   b.stride(), beta, out, ldo);
-    };
-    if (rows == row_quantum) return product(a.data() + first, a.stride(), c.row_data(first), c.stride());
     auto& in = gemm_scratch<Real>(0);
     auto& out = gemm_scratch<Real>(1);
     in.assign(a.rows() * row_quantum, Real{0});
@@ -173,8 +174,11 @@ void gemm_tn(thread_pool& pool, A a, A b, C c, Real beta) {
     for (std::size_t r = 0; r < a.rows(); ++r) {
       std::copy_n(a.row_data(r) + first, rows, in.data() + r * row_quantum);
     }
-    for (std::size_t r = 0; r < rows; ++r) std::copy_n(c.row_data(first + r), n, out.data() + r * n);
-    product(in.data(), row_quantum, out.data(), n);
+    if (beta != Real{0}) {
+      for (std::size_t r = 0; r < rows; ++r) std::copy_n(c.row_data(first + r), n, out.data() + r * n);
+    }
+    Gemm::template product<Real>(true, false, row_quantum, n, a.rows(), in.data(), row_quantum,
+                                 b.data(), b.stride(), beta, out.data(), n);
     for (std::size_t r = 0; r < rows; ++r) std::copy_n(out.data() + r * n, n, c.row_data(first + r));
   });
 }

@@ -18,6 +18,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// and on b alone.
 struct eigen_gemm {
   static constexpr std::string_view name() noexcept { return "eigen"; }
+  /// A row of a product has the same bits wherever it stands among a multiple of 64 rows.
+  static constexpr bool rows_independent = true;
 
   template <class Real>
   static void product(bool transpose_a, bool transpose_b, std::size_t m, std::size_t n,

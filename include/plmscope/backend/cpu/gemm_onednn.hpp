@@ -32,6 +32,8 @@ class onednn_gemm {
 
  public:
   static constexpr std::string_view name() noexcept { return "onednn"; }
+  /// A row of a product has the same bits wherever it stands among a multiple of 64 rows.
+  static constexpr bool rows_independent = true;
 
   template <class Real>
   static void product(bool transpose_a, bool transpose_b, std::size_t m, std::size_t n,

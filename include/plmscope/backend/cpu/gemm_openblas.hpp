@@ -19,6 +19,9 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// the program warns.
 struct openblas_gemm {
   static constexpr std::string_view name() noexcept { return "openblas"; }
+  /// OpenBLAS rounds a row by its place in the call: bits depend on the rows beside it, and the
+  /// backend cuts tiles without regard to the number of threads.
+  static constexpr bool rows_independent = false;
   static std::string_view core_name() noexcept { return openblas_get_corename(); }
 
   template <class Real>
