@@ -13,11 +13,11 @@
 #include <string>
 #include <vector>
 
-// The other side of a comparison: a program of its own, started once, that answers one line to every
-// line it is sent. Both sides then keep their state and can take turns at short intervals.
+// The other side of a comparison: a program of its own, started once, that answers one line to
+// every line it is sent. Both sides then keep their state and can take turns at short intervals.
 class rival_process {
  public:
-  /// Starts `command` with `settings` (NAME=VALUE, or NAME alone to unset) added to the environment.
+  /// Starts `command` with `settings` (NAME=VALUE, or NAME alone to unset) in its environment.
   rival_process(const std::vector<std::string>& command, const std::vector<std::string>& settings) {
     int down[2];
     int up[2];

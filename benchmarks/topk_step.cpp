@@ -1,84 +1,26 @@
 // SPDX-License-Identifier: MIT
 // Time of one TopK training step (d 1280, F 10,240, k 64, batch 2,048) beside PyTorch
 #include "benchmarks/rival_process.hpp"
-
-#include <plmscope/backend/cpu.hpp>
-#include <plmscope/core/rng.hpp>
-#include <plmscope/sae/sae.hpp>
-#include <plmscope/tensor/codes_by_feature.hpp>
-#include <plmscope/tensor/matrix.hpp>
-#include <plmscope/train/trainer.hpp>
-#if defined(PLMSCOPE_PROGRAM_GEMM_ONEDNN)
-#include <plmscope/backend/cpu/gemm_onednn.hpp>
-#elif defined(PLMSCOPE_PROGRAM_GEMM_OPENBLAS)
-#include <plmscope/backend/cpu/gemm_openblas.hpp>
-#endif
+#include "benchmarks/topk_stages.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <fstream>
-#include <functional>
-#include <limits>
 #include <memory>
 #include <sstream>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
 
-#if defined(PLMSCOPE_PROGRAM_GEMM_ONEDNN)
-using backend = plmscope::basic_cpu<float, plmscope::onednn_gemm>;
-#elif defined(PLMSCOPE_PROGRAM_GEMM_OPENBLAS)
-using backend = plmscope::basic_cpu<float, plmscope::openblas_gemm>;
-#else
-using backend = plmscope::basic_cpu<float, plmscope::eigen_gemm>;
-#endif
-using sae = plmscope::sae<plmscope::top_k, backend>;
-using run_type = plmscope::training_run<sae, plmscope::trainer<>>;
-using matrix = plmscope::matrix<float, backend>;
-using cmat = plmscope::const_view<backend>;
-
-constexpr double rate = 2e-4;
-constexpr std::size_t batches = 4;
-constexpr std::size_t verify_steps = 5;
-
-struct setting {
-  std::size_t d = 1280;
-  std::size_t features = 10240;
-  std::size_t k = 64;
-  std::size_t batch = 2048;
-  std::size_t rounds = 7;
-  std::size_t steps = 5;  // timed steps of ours in a round; the rival does one
-  std::size_t threads = plmscope::available_threads();
-  bool json = false;
-  bool alone = false;
-};
-
-double milliseconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> v) {
-  if (v.empty()) return 0;
-  std::sort(v.begin(), v.end());
-  return v.size() % 2 == 1 ? v[v.size() / 2] : (v[v.size() / 2 - 1] + v[v.size() / 2]) / 2;
-}
-
-double median_of(std::size_t times, const std::function<void()>& work) {
-  std::vector<double> ms;
-  work();
-  for (std::size_t i = 0; i < times; ++i) ms.push_back(milliseconds(work));
-  return median(ms);
-}
+using namespace topk_step;
 
 double peak_mebibytes() {
   std::ifstream status("/proc/self/status");
@@ -86,125 +28,6 @@ double peak_mebibytes() {
     if (line.starts_with("VmHWM:")) return std::strtod(line.c_str() + 6, nullptr) / 1024;
   }
   return 0;
-}
-
-/// Rows of 32 random directions out of as many as there are latents, and noise: every row has its
-/// own latents, as activations have.
-matrix make_batch(backend& be, const setting& s, std::size_t which) {
-  const plmscope::rng random(17 + which, 1);
-  matrix x(be, s.batch, s.d);
-  be.pool().run(s.batch, [&](std::size_t r) {
-    float* row = x.data() + r * s.d;
-    for (std::size_t j = 0; j < s.d; ++j) row[j] = 0.1f * float(random.normal(r * s.d + j));
-    const plmscope::rng choice(29 + which, r + 2);
-    for (std::size_t e = 0; e < 32; ++e) {
-      const auto id = static_cast<std::uint64_t>(choice.uniform(2 * e) * double(s.features));
-      const float weight = float(0.1 + 0.4 * choice.uniform(2 * e + 1));
-      const plmscope::rng direction(5, id + 3);
-      std::uint64_t bits = 0;  // a direction of random signs: cheap and nearly orthogonal
-      for (std::size_t j = 0; j < s.d; ++j) {
-        if (j % 32 == 0) bits = static_cast<std::uint64_t>(direction.uniform(j / 32) * 4294967296.0);
-        row[j] += (bits >> (j % 32) & 1) != 0 ? weight : -weight;
-      }
-    }
-  });
-  return x;
-}
-
-struct ours {
-  explicit ours(const setting& s)
-      : be(s.threads),
-        model({.d_model = s.d, .features = s.features, .sparsifier = {.k = s.k}, .seed = 1}, be),
-        run(std::make_unique<run_type>(model, plmscope::trainer<>{})) {
-    for (std::size_t b = 0; b < batches; ++b) x.push_back(make_batch(be, s, b));
-  }
-  void step() { run->step(x[done++ % batches], rate); }
-
-  backend be;
-  sae model;
-  std::unique_ptr<run_type> run;
-  std::vector<matrix> x;
-  std::size_t done = 0;
-};
-
-// ---- the stages of a step, each timed on its own with the step's data ----
-
-struct stage {
-  const char* name;
-  double ms;
-};
-
-std::vector<stage> stages(ours& o, const setting& s, double& peak_gflops) {
-  auto& be = o.be;
-  auto& p = o.model.parameters();
-  const plmscope::trainer<> t;
-  const std::size_t times = 7;
-  std::vector<stage> out;
-  const auto time = [&](const char* name, const std::function<void()>& work) {
-    out.push_back({name, median_of(times, work)});
-  };
-  matrix x(be, s.batch, s.d);
-  be.copy(cmat(o.x[0]), x.all());
-  matrix pre(be, std::min<std::size_t>(s.batch, 1024), s.features);
-  plmscope::codes<backend> z;
-  const std::size_t tile = pre.rows();
-  const auto select = [&](bool product, bool rest) {
-    z.clear(be, s.features);
-    for (std::size_t first = 0; first < s.batch; first += tile) {
-      const std::size_t rows = std::min(tile, s.batch - first);
-      const auto part = pre.all().row_range(0, rows);
-      if (product) be.gemm_nt(cmat(x).row_range(first, rows), p.encoder, part);
-      if (rest) {
-        be.add_row(part, p.encoder_bias);
-        be.top_k_rows(cmat(part), s.k, plmscope::by_value{}, z);
-      }
-    }
-  };
-  time("encoder product", [&] { select(true, false); });
-  time("bias and selection", [&] { select(false, true); });
-  select(true, true);
-
-  matrix g(be, s.batch, s.d);
-  matrix dz(be, 1, std::max<std::size_t>(z.entries(), 1));
-  matrix rows(be, 3, s.batch);
-  const plmscope::weighted_squares<float> loss{.scale = 1.0f / float(s.batch)};
-  time("decode and dots", [&] {
-    be.reconstruct(z, p.decoder, p.decoder_bias, cmat(x), loss, g, dz, rows);
-  });
-  plmscope::codes_by_feature<backend> by_feature;
-  time("transpose", [&] { be.transpose(z, by_feature); });
-  plmscope::sae_parameters<backend> gradient(be, s.features, s.d);
-  time("gradients", [&] {
-    be.sparse_backward(by_feature, cmat(z.values(), 1, z.entries()), dz, g, x, gradient.decoder,
-                       gradient.encoder, gradient.encoder_bias);
-    be.column_sums(g, gradient.decoder_bias);
-    be.weighted_row_sum(p.encoder, gradient.encoder_bias, gradient.decoder_bias, -1.0f);
-  });
-  plmscope::matrix<double, backend> slot(be, 1, 2);
-  time("projection and norm", [&] {
-    t.dictionary.before_clip(be, p, gradient);
-    be.fill(slot.all(), 0.0);
-    gradient.for_each([&](const char*, auto& m) {
-      be.add_sum_squares(cmat(m), slot.all().col_range(0, 1));
-    });
-    be.clip_factor(slot.all().col_range(0, 1), 1.0, slot.all().col_range(1, 1));
-  });
-  auto state = t.optimizer.start(be, p);
-  time("Adam and unit norm", [&] {
-    t.optimizer.step(be, p, gradient, state, 1e-9,
-                     plmscope::const_view<backend, double>(slot.all().col_range(1, 1)));
-    t.dictionary.after_step(be, p);
-  });
-
-  // What this processor's product reaches at best: the same provider on packed weights, no tiling.
-  const auto packed = be.pack(p.encoder);
-  matrix large(be, tile, s.features);
-  double best = std::numeric_limits<double>::infinity();
-  for (std::size_t i = 0; i < 12; ++i) {
-    best = std::min(best, milliseconds([&] { be.linear(cmat(x).row_range(0, tile), packed, {}, large); }));
-  }
-  peak_gflops = 2e-6 * double(tile) * double(s.features) * double(s.d) / best;
-  return out;
 }
 
 void print_breakdown(ours& o, const setting& s, double step_ms, double memory) {
@@ -222,10 +45,13 @@ void print_breakdown(ours& o, const setting& s, double step_ms, double memory) {
   }
   const double dense = 5.0 * double(s.batch) * double(s.features) * sizeof(float) / 1048576;
   const double parameters = 4.0 * 2.0 * double(s.features) * double(s.d) * sizeof(float) / 1048576;
+  const double data = double(batches * s.batch * s.d) * sizeof(float) / 1048576;
   if (s.json) {
-    std::printf("{\"peak_gflops\": %.1f, \"product_gflops\": %.1f, \"floor_share\": %.3f, "
-                "\"peak_mib\": %.0f, \"dense_mib\": %.0f, \"parameters_mib\": %.0f}\n",
-                peak, product / parts[0].ms, product / peak / step_ms, memory, dense, parameters);
+    std::printf("{\"peak_gflops\": %.1f, \"product_gflops\": %.1f, \"floor_share\": %.3f}\n", peak,
+                product / parts[0].ms, product / peak / step_ms);
+    std::printf("{\"peak_mib\": %.0f, \"dense_mib\": %.0f, \"parameters_mib\": %.0f, "
+                "\"data_mib\": %.0f}\n",
+                memory, dense, parameters, data);
     return;
   }
   std::printf("  %-22s %8.2f ms, measured one by one; the step as a whole %.2f ms\n", "sum", sum,
@@ -234,9 +60,9 @@ void print_breakdown(ours& o, const setting& s, double step_ms, double memory) {
               product / parts[0].ms, 100 * product / parts[0].ms / peak, peak);
   std::printf("floor (that product alone at the best rate): %.1f ms, %.0f %% of the step\n",
               product / peak, 100 * product / peak / step_ms);
-  std::printf("peak memory: %.0f MiB, of which %.0f are parameters, gradients and moments; the five "
-              "dense [batch, F] arrays of a dense step alone: %.0f MiB\n",
-              memory, parameters, dense);
+  std::printf("peak memory: %.0f MiB, of which parameters, gradients and moments %.0f and the "
+              "batches here %.0f;\n  %.0f MiB for the work, against %.0f for five dense [batch, F] arrays\n",
+              memory, parameters, data, memory - parameters - data, dense);
 }
 
 // ---- the rival ----
@@ -289,6 +115,21 @@ double verify(rival_process& rival, const form& f, const std::vector<double>& lo
   return worst;
 }
 
+/// Last line: the ratio to `dense`, which the rival lists first.
+void print_ratios(const setting& s, const std::vector<form>& forms, const std::vector<double>& ms) {
+  for (auto f = forms.rbegin(); f != forms.rend(); ++f) {
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < ms.size(); ++i) ratios.push_back(f->ms[i] / ms[i]);
+    const auto [least, most] = std::minmax_element(ratios.begin(), ratios.end());
+    if (!s.json) {
+      std::printf("torch %s: %.1f ms a step, ratio by round %.2f .. %.2f\n", f->name.c_str(),
+                  median(f->ms), *least, *most);
+    }
+    const std::string which = f->name == "dense" ? "" : "_" + f->name;
+    std::printf("ratio topk_step%s %.2f\n", which.c_str(), median(ratios));
+  }
+}
+
 int compare(const setting& s) {
   ours o(s);
   const auto rival = start_rival(o, s);
@@ -332,8 +173,9 @@ int compare(const setting& s) {
     ms.push_back(median(here));
     if (s.json) std::printf("{\"round\": %zu, \"plmscope\": %.3f}\n", round, ms.back());
     for (auto& f : forms) {
-      f.ms.push_back(median(numbers(rival->ask("time " + f.name + " 2"))));
-      if (s.json) std::printf("{\"round\": %zu, \"%s\": %.3f}\n", round, f.name.c_str(), f.ms.back());
+      f.ms.push_back(median(numbers(rival->ask("time " + f.name + " 1"))));
+      if (!s.json) continue;
+      std::printf("{\"round\": %zu, \"%s\": %.3f}\n", round, f.name.c_str(), f.ms.back());
     }
     std::fflush(stdout);
   }
@@ -342,21 +184,7 @@ int compare(const setting& s) {
   const double step_ms = median(ms);
   if (!s.json) std::printf("plmscope: %.2f ms a step, median of %zu rounds\n", step_ms, s.rounds);
   print_breakdown(o, s, step_ms, memory);
-  for (const auto& f : forms) {
-    std::vector<double> ratios;
-    for (std::size_t i = 0; i < ms.size(); ++i) ratios.push_back(f.ms[i] / ms[i]);
-    std::sort(ratios.begin(), ratios.end());
-    const bool main = f.name == "dense";
-    std::printf(s.json ? "" : "torch %s: %.1f ms a step, ratio by round %.2f .. %.2f\n",
-                f.name.c_str(), median(f.ms), ratios.front(), ratios.back());
-    if (!main) std::printf("ratio topk_step_%s %.2f\n", f.name.c_str(), median(ratios));
-  }
-  for (const auto& f : forms) {
-    if (f.name != "dense") continue;
-    std::vector<double> ratios;
-    for (std::size_t i = 0; i < ms.size(); ++i) ratios.push_back(f.ms[i] / ms[i]);
-    std::printf("ratio topk_step %.2f\n", median(ratios));
-  }
+  print_ratios(s, forms, ms);
   return 0;
 }
 
@@ -371,8 +199,8 @@ bool parse(int argc, char** argv, setting& s) {
     } else if (std::strcmp(argv[i], "--alone") == 0) {
       s.alone = true;
     } else {
-      const auto hit = std::find_if(known.begin(), known.end(),
-                                    [&](const auto& f) { return std::strcmp(f.first, argv[i]) == 0; });
+      const auto named = [&](const auto& f) { return std::strcmp(f.first, argv[i]) == 0; };
+      const auto hit = std::find_if(known.begin(), known.end(), named);
       if (hit == known.end() || i + 1 == argc) return false;
       *hit->second = std::strtoull(argv[++i], nullptr, 10);
       if (*hit->second == 0) return false;

@@ -16,9 +16,9 @@ struct demo_command {
   common_options common;
   training_options training{.site = "resid_post.3",
                             .features = 512,
-                            .k = 10,
-                            .steps = 2500,
-                            .lr = 1e-3,
+                            .k = 16,
+                            .steps = 3000,
+                            .lr = 5e-4,
                             .dead_after = 60'000,
                             .normalize = "token_layer_norm",
                             .metrics = {}};
