@@ -3,6 +3,7 @@
 
 #include <plmscope/backend/cpu.hpp>
 #include <plmscope/core/rng.hpp>
+#include <plmscope/core/thread_pool.hpp>
 #include <plmscope/sae/sae.hpp>
 #include <plmscope/tensor/codes_by_feature.hpp>
 #include <plmscope/tensor/matrix.hpp>
@@ -14,6 +15,7 @@
 #endif
 
 #include <algorithm>
+#include <barrier>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -21,6 +23,10 @@
 #include <limits>
 #include <memory>
 #include <vector>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 // Our side of topk_step: the training run, its data, and the stages of a step one by one.
 namespace topk_step {
@@ -94,6 +100,30 @@ inline matrix make_batch(backend& be, const setting& s, std::size_t which) {
     }
   });
   return x;
+}
+
+/// Binds every thread of the pool to a processor of its own, as the rival's threads are: left
+/// alone, two threads may share one for seconds.
+inline void bind_threads(plmscope::thread_pool& pool) {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  std::vector<std::size_t> processors;
+  for (std::size_t i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &allowed)) processors.push_back(i);
+  }
+  if (processors.size() < pool.threads()) return;
+  std::barrier all(static_cast<std::ptrdiff_t>(pool.threads()));
+  pool.run(pool.threads(), [&](std::size_t i) {
+    all.arrive_and_wait();  // so that each thread takes one
+    cpu_set_t mine;
+    CPU_ZERO(&mine);
+    CPU_SET(processors[i], &mine);
+    sched_setaffinity(0, sizeof mine, &mine);
+  });
+#else
+  static_cast<void>(pool);
+#endif
 }
 
 struct ours {

@@ -61,7 +61,8 @@ void print_breakdown(ours& o, const setting& s, double step_ms, double memory) {
   std::printf("floor (that product alone at the best rate): %.1f ms, %.0f %% of the step\n",
               product / peak, 100 * product / peak / step_ms);
   std::printf("peak memory: %.0f MiB, of which parameters, gradients and moments %.0f and the "
-              "batches here %.0f;\n  %.0f MiB for the work, against %.0f for five dense [batch, F] arrays\n",
+              "batches here %.0f;\n  %.0f MiB for the work, against %.0f for five dense [batch, F] "
+              "arrays\n",
               memory, parameters, data, memory - parameters - data, dense);
 }
 
@@ -132,7 +133,8 @@ void print_ratios(const setting& s, const std::vector<form>& forms, const std::v
 
 int compare(const setting& s) {
   ours o(s);
-  const auto rival = start_rival(o, s);
+  const auto rival = start_rival(o, s);  // before this process binds its threads
+  bind_threads(o.be.pool());
   if (!s.json) {
     std::printf("TopK step: d %zu, F %zu, k %zu, batch %zu, %zu threads, products by %s\n", s.d,
                 s.features, s.k, s.batch, s.threads, std::string(backend::gemm_name()).c_str());
