@@ -57,8 +57,8 @@ void print_breakdown(ours& o, const setting& s, double memory) {
                 memory, dense, parameters, data);
     return;
   }
-  std::printf("  %-22s %8.2f ms, measured one by one; the whole step beside them %.2f ms\n", "sum", sum,
-              step_ms);
+  std::printf("  %-22s %8.2f ms, measured one by one; the whole step beside them %.2f ms\n", "sum",
+              sum, step_ms);
   std::printf("encoder product: %.0f GFLOP/s, %.0f %% of the %.0f reached with packed weights\n",
               product / parts[0].ms, 100 * product / parts[0].ms / peak, peak);
   std::printf("floor (that product alone at the best rate): %.1f ms, %.0f %% of the step\n",
@@ -186,7 +186,9 @@ int compare(const setting& s) {
   }
   const double memory = peak_mebibytes();
   if (o.run->metrics().dead_share > 0) std::printf("note: some latents are dead\n");
-  if (!s.json) std::printf("plmscope: %.2f ms a step, median of %zu rounds\n", median(ms), s.rounds);
+  if (!s.json) {
+    std::printf("plmscope: %.2f ms a step, median of %zu rounds\n", median(ms), s.rounds);
+  }
   print_breakdown(o, s, memory);
   print_ratios(s, forms, ms);
   return 0;
