@@ -15,6 +15,6 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/package/plmscope-config-
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES "${PROJECT_BINARY_DIR}/package/plmscope-config.cmake"
               "${PROJECT_BINARY_DIR}/package/plmscope-config-version.cmake"
-              cmake/plmscope-providers.cmake
+              cmake/plmscope-providers.cmake cmake/plmscope-cuda.cmake
         DESTINATION "${plmscope_package_dir}")
 install(FILES LICENSE ATTRIBUTION.md DESTINATION "${CMAKE_INSTALL_DATADIR}/doc/plmscope")

@@ -25,6 +25,7 @@ find_program(PLMSCOPE_CCACHE ccache)
 mark_as_advanced(PLMSCOPE_CCACHE)
 if(PLMSCOPE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER "${PLMSCOPE_CCACHE}")
+  set(CMAKE_CUDA_COMPILER_LAUNCHER "${PLMSCOPE_CCACHE}")
 endif()
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
@@ -64,4 +65,15 @@ function(plmscope_program name)
       target_link_libraries(${name} PRIVATE plmscope::${plmscope_gemm})
     endif()
   endif()
+endfunction()
+
+# plmscope_cuda_program(NAME SOURCE...): sources, .cpp among them, compiled by nvcc. To be called in a
+# folder of its own, because CMake knows one language per source and folder.
+function(plmscope_cuda_program name)
+  set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CUDA)
+  add_executable(${name} ${ARGN})
+  target_link_libraries(${name} PRIVATE plmscope::cuda plmscope_cpu_check)
+  target_compile_options(${name} PRIVATE -Werror=all-warnings
+    "$<$<BOOL:${plmscope_native_flags}>:-Xcompiler=${plmscope_native_flags}>")
+  target_compile_definitions(${name} PRIVATE PLMSCOPE_PROCESSOR="${plmscope_processor}")
 endfunction()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Embeds three proteins with the bundled ESM-2 and finds out which of them are alike.
+#include <examples/backend.hpp>
 #include <plmscope/plm/collect.hpp>
-#include <plmscope/plmscope.hpp>
 
 #include <cmath>
 #include <cstdio>
@@ -20,7 +20,7 @@ int main() {
       "NPIYWARYADWLFTTPLLLLDLALLVDADQGTILALVGADGIMIGTGLVGALTKVYSYRFVWWAISTAAMLYILYVLFFGFTSKAESM"
       "RPEVASTFKVLRNVTVVLWSAYPVVWLIGSEGAGIVPLNIETLLFMVLDVSAKVGFGLILLRSRAIFGEAEAPEPSAGDGAAATSD"};
 
-  auto esm = plmscope::esm2<>::load("examples/data/esm2_mini");
+  auto esm = plmscope::esm2<backend>::load("examples/data/esm2_mini");
   plmscope::packed_batch batch;
   for (const auto& s : sequences) batch.add(s);
   plmscope::collect keep({plmscope::resid_post{2}, plmscope::final_norm{}});

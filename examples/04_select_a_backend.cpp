@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// One function, three backends chosen at compile time: single precision, double precision, and the
-// naive loops that the tests compare with.
+// One function, several backends chosen at compile time: single precision, double precision, the naive
+// loops that the tests compare with, and by nvcc the GPU.
+#include <examples/backend.hpp>
 #include <plmscope/backend/reference.hpp>
-#include <plmscope/plmscope.hpp>
+#include <plmscope/tensor/host_codes.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -30,7 +31,7 @@ std::vector<std::uint32_t> latents(B be, double& worst_error) {
   std::vector<double> errors(500);
   be.download(plmscope::const_view<B>(norms), std::span<double>(errors));
   worst_error = *std::max_element(errors.begin(), errors.end());
-  return {z.ids(), z.ids() + z.entries()};
+  return plmscope::to_host(be, z).ids;
 }
 
 int main() {
@@ -38,14 +39,16 @@ int main() {
   using twice = plmscope::basic_cpu<double, plmscope::eigen_gemm>;
   using naive = plmscope::reference;
 
-  double error[3];
+  double error[4];
   const auto a = latents(single(2), error[0]);  // two threads; the bits are the same for any number
   const auto b = latents(twice(1), error[1]);
   const auto c = latents(naive(), error[2]);
+  const auto d = latents(backend(), error[3]);  // the GPU when nvcc compiles this, else `cpu`
   std::printf("%-9s float  %zu latents, worst error %.2f\n", single::id.data(), a.size(), error[0]);
   std::printf("%-9s double %zu latents, worst error %.2f\n", twice::id.data(), b.size(), error[1]);
   std::printf("%-9s double %zu latents, worst error %.2f\n", naive::id.data(), c.size(), error[2]);
   std::printf("first row: latents %u, %u, %u, %u\n", a[0], a[1], a[2], a[3]);
-  std::printf("the same latents everywhere: %s\n", a == b && b == c ? "yes" : "no");
-  return a == b && b == c ? 0 : 1;
+  const bool same = a == b && b == c && c == d;
+  std::printf("the same latents everywhere: %s\n", same ? "yes" : "no");
+  return same ? 0 : 1;
 }

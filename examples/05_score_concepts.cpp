@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Which latents of a small SAE stand for something that UniProt annotates? Latent and threshold are
 // chosen on one half of the proteins and judged on the other; no protein has a relative there.
+#include <examples/backend.hpp>
 #include <plmscope/eval/amino_acid_baseline.hpp>
 #include <plmscope/eval/score_concepts.hpp>
-#include <plmscope/plmscope.hpp>
+#include <plmscope/tensor/host_codes.hpp>
 
 #include <cstdio>
 #include <span>
@@ -11,12 +12,12 @@
 #include <vector>
 
 int main() {
-  auto esm = plmscope::esm2<>::load("examples/data/esm2_mini");
+  auto esm = plmscope::esm2<backend>::load("examples/data/esm2_mini");
   auto proteins = plmscope::read_uniprot_tsv("examples/data/uniprot_demo.tsv");
   std::erase_if(proteins, [](const auto& p) { return p.sequence.size() > 300; });
   const auto some = std::span(proteins).first(150);
 
-  plmscope::sae<> sae({.d_model = esm.d_model(), .features = 768, .sparsifier = {.k = 16}});
+  plmscope::sae<plmscope::top_k, backend> sae({.d_model = esm.d_model(), .features = 768, .sparsifier = {.k = 16}});
   auto rows = plmscope::read_activations(esm, plmscope::resid_post{2}, some);
   plmscope::trainer fit{.steps = 400, .batch = 512, .optimizer = plmscope::adam{.lr = 2e-3}};
   fit.dead.dead_after = 20'000;
@@ -26,16 +27,17 @@ int main() {
   auto& be = sae.backend();
   const auto sequences = plmscope::sequences_of(proteins);
   plmscope::esm2_reader all(esm, plmscope::resid_post{2}, sequences, 0, std::size_t{1} << 20);
-  plmscope::activation_batch<plmscope::cpu> batch;
+  plmscope::activation_batch<backend> batch;
   all.read(be, batch);
-  plmscope::codes<plmscope::cpu> z;
-  sae.encode(batch.rows, z);
+  plmscope::codes<backend> codes;
+  sae.encode(batch.rows, codes);
+  const auto z = plmscope::to_host(be, codes);
   std::vector<std::size_t> offsets{0};
   for (const auto& s : sequences) offsets.push_back(offsets.back() + s.size());
-  const plmscope::sparse_activations acts{.features = z.features(),
-                                          .offsets = {z.offsets(), z.rows() + 1},
-                                          .ids = {z.ids(), z.entries()},
-                                          .values = {z.values(), z.entries()},
+  const plmscope::sparse_activations acts{.features = z.features,
+                                          .offsets = z.offsets,
+                                          .ids = z.ids,
+                                          .values = z.values,
                                           .protein_offsets = offsets};
 
   // Concepts that cover at least a thousand residues.

@@ -6,6 +6,7 @@
 #include <plmscope/io/byte_source.hpp>
 #include <plmscope/io/residues.hpp>
 #include <plmscope/sae/checkpoint.hpp>
+#include <plmscope/tensor/host_codes.hpp>
 
 #include <fmt/format.h>
 
@@ -177,7 +178,7 @@ void run_ask(const ask_command& o) {
   }
   program_model esm = program_model::load(
       o.model.empty() ? bundled("esm2_mini") : std::filesystem::path(o.model), {},
-      program_backend(o.common.thread_count()));
+      open_backend(o.common));
   const auto site =
       plmscope::parse_site(plmscope::describe_sae(plmscope::safetensors_file::open(sae_file)).source.site);
   esm.check(site);
@@ -204,16 +205,17 @@ answer ask_sequence(program_model& esm, program_sae& model, const std::filesyste
   plmscope::esm2_reader<program_backend> reader(esm, plmscope::parse_site(model.source.site),
                                                 {sequence});
   plmscope::activation_batch<program_backend> batch;
-  plmscope::codes<program_backend> z;
+  plmscope::codes<program_backend> device_codes;
   reader.read(be, batch);
-  model.encode(batch.rows, z);
+  model.encode(batch.rows, device_codes);
+  const auto z = plmscope::to_host(be, device_codes);
 
   std::map<std::size_t, firing> found;
   std::vector<std::vector<std::pair<double, std::size_t>>> per_residue(sequence.size());
   for (std::size_t r = 0; r < z.rows(); ++r) {
-    for (auto e = z.offsets()[r]; e < z.offsets()[r + 1]; ++e) {
-      const std::size_t f = z.ids()[e];
-      const double raw = static_cast<double>(z.values()[e]);
+    for (auto e = static_cast<std::size_t>(z.offsets[r]); e < static_cast<std::size_t>(z.offsets[r + 1]); ++e) {
+      const std::size_t f = z.ids[e];
+      const double raw = static_cast<double>(z.values[e]);
       const auto at = names.find(f);
       if (at == names.end() || at->second.held_out_f1 < min_score || !(raw > at->second.threshold)) {
         continue;

@@ -1,19 +1,39 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "command.hpp"
+
+#if defined(__CUDACC__)
+#include <plmscope/cuda.cuh>
+#else
 #include <plmscope/backend/cpu.hpp>
+#endif
 #if defined(PLMSCOPE_PROGRAM_GEMM_ONEDNN)
 #include <plmscope/backend/cpu/gemm_onednn.hpp>
 #elif defined(PLMSCOPE_PROGRAM_GEMM_OPENBLAS)
 #include <plmscope/backend/cpu/gemm_openblas.hpp>
 #endif
 
-// The backend the program was built for: the library's `cpu` with the provider of dense products
-// that CMake found (PLMSCOPE_GEMM).
-#if defined(PLMSCOPE_PROGRAM_GEMM_ONEDNN)
+// The backend the program was built for: by nvcc the GPU, else the library's `cpu` with the
+// provider of dense products that CMake found (PLMSCOPE_GEMM).
+#if defined(__CUDACC__)
+using program_backend = plmscope::cuda;
+#elif defined(PLMSCOPE_PROGRAM_GEMM_ONEDNN)
 using program_backend = plmscope::basic_cpu<float, plmscope::onednn_gemm>;
 #elif defined(PLMSCOPE_PROGRAM_GEMM_OPENBLAS)
 using program_backend = plmscope::basic_cpu<float, plmscope::openblas_gemm>;
 #else
 using program_backend = plmscope::cpu;
 #endif
+
+/// The backend that the flags ask for.
+inline program_backend open_backend(const common_options& options) {
+#if defined(__CUDACC__)
+  using plmscope::product_precision;
+  return program_backend().with(options.precision == "bf16"   ? product_precision::bf16
+                                : options.precision == "tf32" ? product_precision::tf32
+                                                              : product_precision::fp32);
+#else
+  return program_backend(options.thread_count());
+#endif
+}

@@ -19,11 +19,13 @@ struct common_options {
   bool dry_run = false;
   std::size_t threads = 0;  // 0: all that the process may use
   std::uint64_t seed = 1;
+  std::string backend = "cpu";     // decided before parsing, see other_backend.hpp
+  std::string precision = "fp32";  // of products on a GPU
 
   std::size_t thread_count() const;
 };
 
-/// Adds --json, --threads, --seed and --dry-run, and an example to the end of --help.
+/// Adds --json, --threads, --seed, --dry-run, --backend and --precision, and an example to the end of --help.
 void add_common(CLI::App& command, common_options& options, const std::string& example);
 
 /// Results on stdout: the object with --json, else the text.

@@ -31,6 +31,10 @@ struct demo_command {
       "VLRNVTVVLWSAYPVVWLIGSEGAGIVPLNIETLLFMVLDVSAKVGFGLILLRSRAIFGEAEAPEPSAGDGAAATSD";
 };
 
+std::string split_text(const scoring_options& o) {
+  return o.split == "alternate" ? "every second one held out, relatives or not" : "split by homology";
+}
+
 void run_demo(const demo_command& o) {
   const auto start = std::chrono::steady_clock::now();
   const auto model_folder = bundled("esm2_mini");
@@ -45,7 +49,7 @@ void run_demo(const demo_command& o) {
   say("The model is a small ESM-2 (2.7 million parameters) trained for this project, not one of "
       "Meta's: it shows how things work. For science, use the official weights (README).");
   std::filesystem::create_directories(out);
-  program_model esm = program_model::load(model_folder, {}, program_backend(o.common.thread_count()));
+  program_model esm = program_model::load(model_folder, {}, open_backend(o.common));
   const auto proteins = plmscope::read_uniprot_tsv(table);
   std::vector<std::string> sequences;
   for (const auto& p : proteins) sequences.push_back(p.sequence);
@@ -58,7 +62,7 @@ void run_demo(const demo_command& o) {
   const auto sae_file = out / "sae.safetensors";
   plmscope::save_sae(t.model, sae_file);
 
-  say("[2/4] scoring features against UniProt annotation, split by homology");
+  say(fmt::format("[2/4] scoring features against UniProt annotation, {}", split_text(o.scoring)));
   const scored s = score_sae(esm, t.model, proteins, o.scoring, o.common);
   say("[3/4] writing the report");
   const auto report = make_report(
@@ -85,10 +89,11 @@ void run_demo(const demo_command& o) {
   print_result(
       o.common, result,
       fmt::format("SAE: FVU {:.3f}, L0 {:.1f}, dead {:.1f} %\n\nBest features; each was chosen on validation "
-                  "proteins, split by homology\n{}\n"
+                  "proteins, {}\n{}\n"
                   "Asked about bacteriorhodopsin: {}\n"
                   "Report: {}\nAsk it anything: ./run plmscope ask SEQUENCE\nTime: {:.0f} s\n",
-                  s.fvu, report.sae.l0, 100 * report.sae.dead_share, concept_table(s, 14), overall,
+                  s.fvu, report.sae.l0, 100 * report.sae.dead_share, split_text(o.scoring),
+                  concept_table(s, 14), overall,
                   std::filesystem::absolute(out / "report.html").string(), seconds));
 }
 

@@ -40,7 +40,7 @@ void embed(const embed_options& o) {
       std::filesystem::path(o.sequences),
       {.gaps = gap_policy_of(o.gaps), .allow_mask = true}, &report);
   auto esm = plmscope::esm2<program_backend>::load(o.model, {},
-                                                   program_backend(o.common.thread_count()));
+                                                   open_backend(o.common));
   std::size_t width = 0;
   for (const auto& site : sites) {
     esm.check(site);

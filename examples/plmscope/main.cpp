@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "command.hpp"
+#include "other_backend.hpp"
 
 #include <plmscope/core/error.hpp>
 #include <plmscope/core/thread_pool.hpp>
@@ -41,6 +42,11 @@ void add_common(CLI::App& command, common_options& options, const std::string& e
       ->check(CLI::Range(1, 1024));
   command.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();
   command.add_flag("--dry-run", options.dry_run, "Check the input and say what would be done");
+  command.add_option("--backend", options.backend, "cpu, or cuda where it was built")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
+  command.add_option("--precision", options.precision,
+                     "Of dense products with --backend cuda: fp32, tf32 or bf16")
+      ->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
   command.footer("Example:\n  " + example + "\n\nExit codes: 0 done, 2 usage, 3 malformed input, "
                  "4 files that do not belong together,\n5 too large, 6 input/output, 7 not a "
                  "number, 8 interrupted, 70 a bug.");
@@ -80,6 +86,7 @@ int main(int argc, char** argv) {
   add_verify(app);
   add_info(app);
   try {
+    run_other_backend(argc, argv);
     app.parse(argc, argv);
     warn_about_openblas();
     return 0;

@@ -50,7 +50,7 @@ struct feature_index {
   std::vector<std::size_t> first;
   std::vector<entry> entries;
 
-  explicit feature_index(const host_codes& z) : first(z.features + 1, 0), entries(z.ids.size()) {
+  explicit feature_index(const encoded_proteins& z) : first(z.features + 1, 0), entries(z.ids.size()) {
     for (const auto id : z.ids) ++first[id + 1];
     for (std::size_t f = 0; f < z.features; ++f) first[f + 1] += first[f];
     auto next = first;

@@ -4,6 +4,7 @@
 #include <plmscope/acts/esm2_reader.hpp>
 #include <plmscope/acts/read_activations.hpp>
 #include <plmscope/core/progress.hpp>
+#include <plmscope/tensor/host_codes.hpp>
 #include <plmscope/train/progress_bar.hpp>
 
 #include <fmt/format.h>
@@ -11,17 +12,18 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <span>
 #include <string_view>
 
 namespace {
 
 /// Runs the model once over the proteins, in order, and keeps codes (and states) on the host.
-host_codes encode_proteins(program_model& esm, program_sae& model,
+encoded_proteins encode_proteins(program_model& esm, program_sae& model,
                            const std::vector<std::string>& sequences, bool neurons, double& fvu) {
   auto& be = esm.backend();
   plmscope::esm2_reader<program_backend> reader(esm, plmscope::parse_site(model.source.site),
                                                 sequences);
-  host_codes out;
+  encoded_proteins out;
   out.features = model.features();
   for (const auto& s : sequences) {
     out.protein_offsets.push_back(out.protein_offsets.back() + s.size());
@@ -30,6 +32,8 @@ host_codes encode_proteins(program_model& esm, program_sae& model,
   plmscope::activation_batch<program_backend> batch;
   plmscope::codes<program_backend> z;
   plmscope::matrix<float, program_backend> rebuilt;
+  std::vector<float> states;
+  std::vector<float> back;
   const std::size_t d = model.d_model();
   std::vector<double> sum(d, 0.0);
   double squares = 0;
@@ -37,23 +41,25 @@ host_codes encode_proteins(program_model& esm, program_sae& model,
   for (std::size_t rows = 0; reader.read(be, batch);) {
     rebuilt.reshape(be, batch.rows.rows(), d);
     model.reconstruct(batch.rows, rebuilt, &z);
-    for (std::size_t r = 0; r < z.rows(); ++r) {
-      out.offsets.push_back(out.offsets.back() + z.offsets()[r + 1] - z.offsets()[r]);
-      for (std::size_t j = 0; j < d; ++j) {
-        const double x = static_cast<double>(batch.rows(r, j));
-        const double e = static_cast<double>(rebuilt(r, j)) - x;
-        sum[j] += x;
-        squares += x * x;
-        unexplained += e * e;
-      }
+    const auto codes = plmscope::to_host(be, z);
+    states.resize(rebuilt.size());
+    back.resize(rebuilt.size());
+    be.download(batch.rows.all(), std::span(states));
+    be.download(rebuilt.all(), std::span(back));
+    for (std::size_t i = 0; i < states.size(); ++i) {
+      const double x = static_cast<double>(states[i]);
+      const double e = static_cast<double>(back[i]) - x;
+      sum[i % d] += x;
+      squares += x * x;
+      unexplained += e * e;
     }
-    out.ids.insert(out.ids.end(), z.ids(), z.ids() + z.entries());
-    out.values.insert(out.values.end(), z.values(), z.values() + z.entries());
-    if (neurons) {
-      out.neurons.insert(out.neurons.end(), batch.rows.data(),
-                         batch.rows.data() + batch.rows.rows() * d);
+    for (std::size_t r = 0; r < codes.rows(); ++r) {
+      out.offsets.push_back(out.offsets.back() + codes.offsets[r + 1] - codes.offsets[r]);
     }
-    rows += z.rows();
+    out.ids.insert(out.ids.end(), codes.ids.begin(), codes.ids.end());
+    out.values.insert(out.values.end(), codes.values.begin(), codes.values.end());
+    if (neurons) out.neurons.insert(out.neurons.end(), states.begin(), states.end());
+    rows += codes.rows();
     progress.update(rows, reader.total_rows());
   }
   const double n = static_cast<double>(reader.total_rows());
@@ -113,6 +119,11 @@ void add_scoring_flags(CLI::App& c, scoring_options& o) {
                "F1 of precision per residue and recall per domain, or both per residue")
       ->check(CLI::IsMember({"domain", "residue"}))
       ->capture_default_str();
+  c.add_option("--split", o.split,
+               "homology: no held-out protein has a relative it was chosen on; alternate: every second "
+               "protein, which leaks, to compare with published trials")
+      ->check(CLI::IsMember({"homology", "alternate"}))
+      ->capture_default_str();
   c.add_flag("!--no-neurons", o.neurons, "Leave out the baseline of single neurons");
 }
 
@@ -121,8 +132,11 @@ scored score_sae(program_model& esm, program_sae& model,
                  const scoring_options& o, const common_options& common) {
   scored s;
   s.concepts = plmscope::make_concepts(proteins, {.min_instances = o.min_instances});
-  s.split = plmscope::homology_split(proteins, s.concepts,
-                                     {.held_out = o.held_out, .seed = common.seed, .homology = {}});
+  s.split = o.split == "alternate"
+                ? plmscope::alternating_split(s.concepts)
+                : plmscope::homology_split(
+                      proteins, s.concepts,
+                      {.held_out = o.held_out, .seed = common.seed, .homology = {}});
   s.codes = encode_proteins(esm, model, plmscope::sequences_of(proteins), o.neurons, s.fvu);
   s.by_domain = score_all(s, proteins, model.d_model(), o.neurons, plmscope::f1_by_domain{});
   s.by_residue = score_all(s, proteins, model.d_model(), o.neurons, plmscope::f1_by_residue{});

@@ -22,13 +22,14 @@ struct scoring_options {
   double min_name_score = 0.25;  // validation F1 from which on a feature bears a concept's name
   std::size_t min_instances = 15;
   std::string protocol = "domain";
+  std::string split = "homology";
   bool neurons = true;
 };
 
 void add_scoring_flags(CLI::App& command, scoring_options& options);
 
 /// Sparse codes of annotated proteins on the host, protein by protein.
-struct host_codes {
+struct encoded_proteins {
   std::size_t features = 0;
   std::vector<std::int64_t> offsets{0};
   std::vector<std::uint32_t> ids;
@@ -53,7 +54,7 @@ struct scored {
   plmscope::protein_split split;
   protocol_scores by_domain;   // precision per residue, recall per domain
   protocol_scores by_residue;  // both per residue
-  host_codes codes;
+  encoded_proteins codes;
   double fvu = 0;  // on all residues of the proteins
 };
 

@@ -59,7 +59,7 @@ class metrics_file {
 
 void run_train(const train_command& o) {
   const auto sequences = read_sequences(o.proteins);
-  program_model esm = program_model::load(o.model, {}, program_backend(o.common.thread_count()));
+  program_model esm = program_model::load(o.model, {}, open_backend(o.common));
   const auto site = plmscope::parse_site(o.training.site);
   esm.check(site);
   std::size_t residues = 0;

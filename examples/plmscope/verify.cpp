@@ -20,7 +20,7 @@ struct verify_options {
 
 void verify(const verify_options& o) {
   auto esm = plmscope::esm2<program_backend>::load(o.model, {},
-                                                   program_backend(o.common.thread_count()));
+                                                   open_backend(o.common));
   if (o.common.dry_run) {
     return print_result(o.common, {{"model", o.model}, {"expected", o.expected}},
                         fmt::format("would compare {} with {}\n", o.model, o.expected));

@@ -17,6 +17,9 @@
 #endif
 
 #if defined(__CUDACC__)
+#if !defined(EIGEN_NO_CUDA)
+#error "plmscope: compile .cu files with -DEIGEN_NO_CUDA, as the CMake target plmscope::cuda does; without it Eigen is scalar in the whole program"
+#endif
 #define PLMSCOPE_HD __host__ __device__
 #else
 #define PLMSCOPE_HD

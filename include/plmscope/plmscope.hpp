@@ -3,8 +3,8 @@
 
 // Everything for the processor in one include. Left out on purpose: the reference backend
 // (`backend/reference.hpp`, for tests), the product providers that need a library
-// (`backend/cpu/gemm_onednn.hpp`, `backend/cpu/gemm_openblas.hpp`) and the bridge to xtensor
-// (`bridge/xtensor.hpp`).
+// (`backend/cpu/gemm_onednn.hpp`, `backend/cpu/gemm_openblas.hpp`), the GPU (`cuda.cuh`, for nvcc) and
+// the bridge to xtensor (`bridge/xtensor.hpp`).
 
 #include <plmscope/acts/mean_pooled.hpp>
 #include <plmscope/acts/read_activations.hpp>

@@ -30,7 +30,7 @@ TEST_CASE("adam: moments and update, with clipping and decay") {
   for_each_backend([]<class B>(B be) {
     using real = typename B::real;
     reference naive;
-    over_shapes([&](std::size_t rows, std::size_t cols, bool strided, numbers kind) {
+    over_shapes<B>([&](std::size_t rows, std::size_t cols, bool strided, numbers kind) {
       for (const double factor : {0.0, 0.37, 1.0}) {
         const bool clipped = factor < 1;
         const adam_step<real> s{real(0.01), real(0.9), real(0.999), real(1e-8), real(0.19),
@@ -48,11 +48,10 @@ TEST_CASE("adam: moments and update, with clipping and decay") {
         v.set(second);
         v0.set(second);
         const double exact_factor = static_cast<double>(static_cast<real>(factor));
-        be.adam(p.fast(), g.fast(), m.fast(), v.fast(), s,
-                clipped ? const_view<B, double>(&exact_factor, 1) : const_view<B, double>());
+        const std::vector<double> factors(clipped ? 1 : 0, exact_factor);
+        be.adam(p.fast(), g.fast(), m.fast(), v.fast(), s, vector_of(be, factors));
         naive.adam(p.exact(), g.exact(), m.exact(), v.exact(), exact_step(s),
-                   clipped ? const_view<reference, double>(&exact_factor, 1)
-                           : const_view<reference, double>());
+                   vector_of(naive, factors));
         const double f = exact_factor;
         const auto m_limit = [&](std::size_t r, std::size_t c) {
           return bound<real>(5, std::abs(0.9 * m0(r, c)) + std::abs(0.1 * f * g(r, c)));
@@ -80,19 +79,21 @@ TEST_CASE("adam: moments and update, with clipping and decay") {
 TEST_CASE("adam: the first step moves every parameter by the rate against the gradient") {
   for_each_backend([]<class B>(B be) {
     using real = typename B::real;
-    matrix<real, B> p(be, 33, 65), g(be, 33, 65), m(be, 33, 65), v(be, 33, 65);
-    for (std::size_t i = 0; i < g.size(); ++i) g.data()[i] = static_cast<real>(number(1, i));
-    g(3, 3) = 0;
+    constexpr std::size_t silent = 3 * 65 + 3;
+    matrix<real, B> p(be, 33, 65), m(be, 33, 65), v(be, 33, 65);
+    const auto gradient = [](std::size_t i) { return i == silent ? 0.0 : number(1, i); };
+    const auto g = matrix_of<real>(be, 33, 65, gradient);
     be.adam(p, g, m, v,
             {.rate = real(0.01), .beta1 = real(0.9), .beta2 = real(0.999), .epsilon = real(1e-12),
              .correction1 = real(1 - 0.9), .correction2 = real(1 - 0.999)});
+    const std::vector<real> moved = to_host(be, p);
     double worst = 0;
-    for (std::size_t i = 0; i < g.size(); ++i) {
-      const double want = g.data()[i] > 0 ? -0.01 : g.data()[i] < 0 ? 0.01 : 0.0;
-      worst = std::max(worst, std::abs(static_cast<double>(p.data()[i]) - want));
+    for (std::size_t i = 0; i < moved.size(); ++i) {
+      const double want = gradient(i) > 0 ? -0.01 : gradient(i) < 0 ? 0.01 : 0.0;
+      worst = std::max(worst, std::abs(static_cast<double>(moved[i]) - want));
     }
     CHECK(worst < 1e-6);
-    CHECK(p(3, 3) == 0);
+    CHECK(moved[silent] == 0);
   });
 }
 
@@ -102,26 +103,18 @@ TEST_CASE("count_fired: tokens since a latent last exceeded the limit") {
     reference naive;
     codes<B> z(be, 6);
     codes<reference> exact(naive, 6);
-    const std::vector<std::int64_t> offsets{0, 3, 3, 6};
-    const std::vector<std::uint32_t> ids{0, 2, 4, 1, 2, 5};
-    const std::vector<double> values{1, 0, -2, 0.5, -0.25, 0};
-    const auto give = [&](auto& back, auto& to) {
-      to.reserve_more(back, 3, 6);
-      std::copy(offsets.begin(), offsets.end(), to.offsets());
-      std::copy(ids.begin(), ids.end(), to.ids());
-      for (std::size_t e = 0; e < 6; ++e) {
-        to.values()[e] = static_cast<std::remove_reference_t<decltype(to.values()[e])>>(values[e]);
-      }
-      to.append(3, 6);
-    };
-    give(be, z);
-    give(naive, exact);
+    const host_codes<double> entries{
+        6, {0, 3, 3, 6}, {0, 2, 4, 1, 2, 5}, {1, 0, -2, 0.5, -0.25, 0}};
+    set_codes(be, z, entries);
+    set_codes(naive, exact, entries);
     for (const double least : {0.0, 0.3, 5.0}) {
-      std::vector<std::int64_t> fast(6, std::int64_t{1} << 40);
-      std::vector<std::int64_t> want = fast;
-      be.count_fired(z, view<B, std::int64_t>(fast.data(), 6), 3, static_cast<real>(least));
-      naive.count_fired(exact, view<reference, std::int64_t>(want.data(), 6), 3, least);
-      CHECK(fast == want);
+      const std::vector<std::int64_t> before(6, std::int64_t{1} << 40);
+      auto since = vector_of(be, before);
+      auto want = vector_of(naive, before);
+      be.count_fired(z, since, 3, static_cast<real>(least));
+      naive.count_fired(exact, want, 3, least);
+      const std::vector<std::int64_t> fast = to_host(be, since);
+      CHECK(fast == to_host(naive, want));
       const std::int64_t silent = (std::int64_t{1} << 40) + 3;
       // An entry that is zero has not fired; a negative one has.
       if (least == 0.0) CHECK(fast == std::vector<std::int64_t>{0, 0, 0, silent, 0, silent});
@@ -137,13 +130,11 @@ TEST_CASE("ids_where: ascending ids that have reached a number") {
       std::vector<std::int64_t> since(n);
       for (std::size_t i = 0; i < n; ++i) since[i] = static_cast<std::int64_t>(9 * number(3, i));
       for (const std::int64_t least : {-100, 0, 4, 100}) {
-        std::vector<std::uint32_t> fast(n, 7);
-        std::vector<std::uint32_t> want(n, 7);
-        const auto found = be.ids_where(const_view<B, std::int64_t>(since.data(), n), least,
-                                        view<B, std::uint32_t>(fast.data(), n));
-        CHECK(found == naive.ids_where(const_view<reference, std::int64_t>(since.data(), n), least,
-                                       view<reference, std::uint32_t>(want.data(), n)));
-        CHECK(fast == want);
+        auto fast = vector_of(be, std::vector<std::uint32_t>(n, 7));
+        auto want = vector_of(naive, std::vector<std::uint32_t>(n, 7));
+        const std::size_t found = be.ids_where(vector_of(be, since), least, fast);
+        CHECK(found == naive.ids_where(vector_of(naive, since), least, want));
+        CHECK(to_host(be, fast) == to_host(naive, want));
         std::size_t count = 0;
         for (const std::int64_t s : since) count += s >= least ? 1U : 0U;
         CHECK(found == count);

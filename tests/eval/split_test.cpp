@@ -129,3 +129,16 @@ TEST_CASE("no held-out protein has a relative among the validation proteins") {
     CHECK(one_sided * 4 < concepts.size());
   }
 }
+
+TEST_CASE("the alternating split holds out every second protein") {
+  plmscope::concept_set concepts;
+  concepts.lengths = {10, 20, 30, 40, 50};
+  const auto s = plmscope::alternating_split(concepts);
+  CHECK(s.validation == std::vector<std::uint32_t>{0, 2, 4});
+  CHECK(s.held_out == std::vector<std::uint32_t>{1, 3});
+  CHECK(s.validation_residues == 90);
+  CHECK(s.held_out_residues == 60);
+  CHECK(s.clusters == 5);
+  CHECK(s.held_out_clusters == 2);
+  CHECK(plmscope::alternating_split({}).validation.empty());
+}

@@ -65,7 +65,7 @@ FNR == 1 {
   language = $0; sub(/^ *```/, "", language); sub(/[ \t].*$/, "", language)
   inside = 1; start = FNR; text = ""; item = ""; pending = ""; depth = 0; whole = 0
   if (language == "cpp" && mark != "continues") includes = declarations = statements = ""
-  if (language !~ /^(cpp|bash|cmake|text)$/) complain("a block of '" language "'; use cpp, bash, cmake or text")
+  if (language !~ /^(cpp|cuda|bash|cmake|text)$/) complain("a block of '" language "'; use cpp, cuda, bash, cmake or text")
   if (mark ~ /^not compiled/ && language !~ /^(bash|text)$/) complain("only bash and text may stay unchecked")
   if (mark == "run" && language != "bash") complain("only bash blocks run")
   if (mark == "continues" && language != "cpp") complain("only C++ blocks continue")

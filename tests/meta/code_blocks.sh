@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # code_blocks.sh BUILD KIND: the code blocks of README.md and docs/**/*.md are true.
 #   cpp     every C++ block compiles
+#   cuda    every CUDA block compiles by nvcc
 #   bash    every bash block parses, and `./run plmscope SUBCOMMAND --flag` exists in its --help
 #   run     the bash blocks marked <!-- run --> succeed (10 minutes each at most)
 #   cmake   every line of a CMake block stands in a CMakeLists.txt of tests/consume, which are built
@@ -72,6 +73,19 @@ case $kind in
     awk -F '\t' '{ print $3; print $4 }' "$work/list" |
       xargs -r -P "$jobs" -n 2 bash -c 'compile_block "$0" "$1" "$2"' "$build"
     bad=$(find "$work" -name '*.failed' | wc -l) ;;
+  cuda)
+    if [[ ! -e $build/tests/cuda_compiler.sh ]]; then
+      echo "skipped: this build has no nvcc"
+      exit 0
+    fi
+    source "$build/tests/cuda_compiler.sh"
+    while IFS=$'\t' read -r language mark file place; do
+      [[ $language == cuda ]] || continue
+      count=$((count + 1))
+      cp "$file" "$file.cu"
+      "${compile[@]}" -O0 -c "$file.cu" -o "$file.o" > "$file.log" 2>&1 ||
+        fail "$place" "does not compile: $(grep -m1 error "$file.log")"
+    done < "$work/index" ;;
   bash)
     while IFS=$'\t' read -r language mark file place; do
       [[ $language == bash ]] || continue

@@ -10,8 +10,12 @@ source "$build/tests/compiler.sh"
 work=$build/tests/consume_$way
 rm -rf "$work"
 options=(-DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_BUILD_TYPE=Debug)
+if [[ $way == *_cuda ]]; then
+  source "$build/tests/cuda_compiler.sh"
+  options+=(-DCMAKE_CUDA_ARCHITECTURES=90 -DPLMSCOPE_CUBLAS_ROOT="$cublas_root")
+fi
 [[ -z $ccache ]] || options+=(-DCMAKE_CXX_COMPILER_LAUNCHER="$ccache")
-if [[ $way == find_package ]]; then
+if [[ $way == find_package* ]]; then
   cmake --install "$build" --prefix "$work/prefix" > "$work.log"
   # Headers only: an architecture or a compiled file in the package would be a mistake.
   if find "$work/prefix" -name '*.so*' -o -name '*.a' -o -type d -name 'lib*' | grep .; then

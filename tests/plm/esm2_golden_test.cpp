@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The official implementation's numbers, see README.md of the reference data.
+#include <tests/devices.hpp>
 #include "tests/golden.hpp"
 
 #include <plmscope/backend/cpu.hpp>
@@ -132,6 +133,15 @@ TEST_CASE("hidden states and logits equal the official implementation") {
       if (!file.contains(key + ".tokens")) continue;
       CHECK(plmscope::tokenize(text) == file.read_vector<std::int32_t>(key + ".tokens"));
     }
+  }
+}
+
+TEST_CASE("hidden states and logits on a device equal the official implementation") {
+  for (const auto& path : golden::files("esm2_synthetic", ".expected.safetensors")) {
+    auto model = esm2<devices::single>::load(model_of(path));
+    const auto result = plmscope::verify(model, path);
+    CHECK(result.sequences.size() > 0);
+    golden::report(path / devices::name, result.worst(), limit);
   }
 }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Gradients of whole training steps: `reference` against finite differences of the loss written out
 // (direct_loss.hpp), `cpu` against `reference`.
+#include <tests/devices.hpp>
 #include <tests/train/direct_loss.hpp>
 
 #include <plmscope/backend/cpu.hpp>
 #include <plmscope/backend/reference.hpp>
 #include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/sae.hpp>
+#include <plmscope/tensor/host_codes.hpp>
 #include <plmscope/train/trainer.hpp>
 
 #include <doctest/doctest.h>
@@ -82,13 +84,14 @@ step_result one_step(const problem& q, const parameters& p, Loss loss, bool trai
   plmscope::training_run<model_type, policies<Loss>> run(model, with);
   // Everyone has been silent for long: dead is who does not fire in this batch.
   be.fill(run.dead_state().since_fired.all(), std::int64_t{5000});
+  run.dead_state().next_check = 0;
   plmscope::matrix<typename B::real, B> x(be, q.m, q.d);
   be.upload(std::span<const double>(q.x), x.all());
   run.step(x, 0.0);
   step_result out;
   out.metrics = run.metrics();
   const auto& z = run.last_codes();
-  out.chosen.assign(z.ids(), z.ids() + z.entries());
+  out.chosen = plmscope::to_host(be, z).ids;
   i = 0;
   run.gradient().for_each([&](const char*, const auto& g) {
     out.gradient[i].resize(g.size());
@@ -96,7 +99,9 @@ step_result one_step(const problem& q, const parameters& p, Loss loss, bool trai
   });
   i = 0;
   model.parameters().for_each([&](const char*, auto& now) {  // rate 0: nothing moved
-    CHECK(std::equal(p[i].begin(), p[i].end(), now.data(),
+    std::vector<typename B::real> host(now.size());
+    be.download(plmscope::const_view<B>(now), std::span(host));
+    CHECK(std::equal(p[i].begin(), p[i].end(), host.begin(), host.end(),
                      [](double a, auto b) { return a == static_cast<double>(b); }));
     ++i;
   });
@@ -300,6 +305,13 @@ TEST_CASE("cpu in double has the reference's gradients") {
 
 TEST_CASE("cpu in single precision has the reference's gradients") {
   over_problems([](const problem& q) { check_against_reference<plmscope::cpu>(q, 1e-5); });
+}
+
+TEST_CASE("devices have the reference's gradients") {
+  over_problems([](const problem& q) {
+    check_against_reference<devices::twice>(q, 1e-12);
+    check_against_reference<devices::single>(q, 1e-5);
+  });
 }
 
 }  // namespace

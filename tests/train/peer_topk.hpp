@@ -3,6 +3,7 @@
 
 #include <plmscope/io/safetensors.hpp>
 #include <plmscope/sae/sae.hpp>
+#include <plmscope/tensor/host_codes.hpp>
 #include <plmscope/train/trainer.hpp>
 
 #include <nlohmann/json.hpp>
@@ -50,12 +51,14 @@ struct peer {
   double code_deviation(const plmscope::safetensors_file& trajectory,
                         plmscope::const_view<typename Sae::backend_type> x) {
     const auto theirs = trajectory.read_vector<double>("codes");
-    plmscope::codes<typename Sae::backend_type> z;
-    model.encode(x, z);
+    plmscope::codes<typename Sae::backend_type> codes;
+    model.encode(x, codes);
+    const auto z = plmscope::to_host(model.backend(), codes);
     std::vector<double> ours(theirs.size(), 0.0);
     for (std::size_t r = 0; r < z.rows(); ++r) {
-      for (auto e = z.offsets()[r]; e < z.offsets()[r + 1]; ++e) {
-        ours[r * z.features() + z.ids()[e]] = static_cast<double>(z.values()[e]);
+      for (auto e = static_cast<std::size_t>(z.offsets[r]);
+           e < static_cast<std::size_t>(z.offsets[r + 1]); ++e) {
+        ours[r * z.features + z.ids[e]] = static_cast<double>(z.values[e]);
       }
     }
     double worst = 0;
@@ -109,6 +112,7 @@ void drive(peer<Sae>& p, Policies policies, const json& config,
       if (!since.empty()) {
         p.model.backend().upload(std::span<const std::int64_t>(since),
                                  (*run)->dead_state().since_fired.all());
+        (*run)->dead_state().next_check = 0;
       }
       const bool stored = init.find("stored in init") != std::string::npos;
       const bool median = init.find("geometric median") != std::string::npos;
@@ -183,7 +187,7 @@ std::unique_ptr<peer<Sae>> make(const json& config, const plmscope::safetensors_
     return built(t);
   }
   if (from("matryoshka_sae")) {
-    options.normalize = {.kind = normalization::token_layer_norm,
+    options.normalize = plmscope::normalizer{.kind = normalization::token_layer_norm,
                          .epsilon = 1e-5,
                          .inverse_epsilon = 0,
                          .ddof = 1};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Training trajectories of other libraries' TopK trainers, from fixed weights on fixed batches,
 // reproduced step by step. Each run is built from its config.json alone.
+#include <tests/devices.hpp>
 #include <tests/golden.hpp>
 #include <tests/train/peer_topk.hpp>
 
@@ -130,3 +131,9 @@ TEST_CASE("TopK trainers of other libraries: cpu kernels in double") {
   walk<plmscope::basic_cpu<double, plmscope::eigen_gemm>>("cpu double");
 }
 TEST_CASE("TopK trainers of other libraries: cpu kernels in float") { walk<plmscope::cpu>("cpu"); }
+TEST_CASE("TopK trainers of other libraries: device kernels in double") {
+  walk<devices::twice>((std::string(devices::name) + " double").c_str());
+}
+TEST_CASE("TopK trainers of other libraries: device kernels in float") {
+  walk<devices::single>(devices::name);
+}

@@ -19,7 +19,7 @@ class view {
   using value_type = std::remove_const_t<T>;
   using backend_type = Backend;
 
-  PLMSCOPE_HD constexpr view() noexcept = default;
+  constexpr view() noexcept = default;
   PLMSCOPE_HD constexpr view(T* data, std::size_t rows, std::size_t cols,
                              std::size_t stride) noexcept
       : data_(data), rows_(rows), cols_(cols), stride_(stride) {}
@@ -29,11 +29,10 @@ class view {
   PLMSCOPE_HD constexpr view(T* data, std::size_t size) noexcept : view(data, 1, size, size) {}
 
   /// A mutable view is a constant view.
-  PLMSCOPE_HD constexpr operator view<Backend, const value_type>() const noexcept
-    requires(!std::is_const_v<T>)
-  {
-    return {data_, rows_, cols_, stride_};
-  }
+  template <class U>
+    requires(std::is_const_v<T> && std::is_same_v<U, value_type>)
+  PLMSCOPE_HD constexpr view(view<Backend, U> other) noexcept
+      : view(other.data(), other.rows(), other.cols(), other.stride()) {}
 
   PLMSCOPE_HD constexpr T* data() const noexcept { return data_; }
   PLMSCOPE_HD constexpr std::size_t rows() const noexcept { return rows_; }

@@ -26,6 +26,7 @@ struct concept_instance {
   std::uint32_t begin = 0;
   std::uint32_t end = 0;
 
+  friend bool operator==(const concept_instance&, const concept_instance&) = default;
   friend auto operator<=>(const concept_instance&, const concept_instance&) = default;
 };
 

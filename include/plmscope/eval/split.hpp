@@ -138,4 +138,20 @@ inline protein_split homology_split(std::span<const annotated_protein> proteins,
   return deal_clusters(found.of_protein, found.count, concepts, options.held_out, options.seed);
 }
 
+/// Every second protein of the list is held out, relatives or not: the split of many published
+/// trials, for comparing with them. It leaks wherever the list holds homologues; every protein is
+/// called a cluster of its own.
+inline protein_split alternating_split(const concept_set& concepts) {
+  protein_split out;
+  out.clusters = concepts.lengths.size();
+  for (std::uint32_t p = 0; p < concepts.lengths.size(); ++p) {
+    out.cluster.push_back(p);
+    const bool held = p % 2 == 1;
+    (held ? out.held_out : out.validation).push_back(p);
+    ++(held ? out.held_out_clusters : out.validation_clusters);
+    (held ? out.held_out_residues : out.validation_residues) += concepts.lengths[p];
+  }
+  return out;
+}
+
 }  // namespace plmscope::inline PLMSCOPE_ABI

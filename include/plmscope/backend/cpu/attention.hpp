@@ -10,6 +10,11 @@
 #include <limits>
 #include <vector>
 
+#if defined(__CUDACC__)  // its front end does not know `#pragma GCC unroll`
+#pragma nv_diagnostic push
+#pragma nv_diag_suppress 1675
+#endif
+
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
 
@@ -157,7 +162,8 @@ struct attention_block {
 
     Real inverse[width];
     for (std::size_t u = 0; u < Vectors; ++u) {
-      const vec one = vec{} + Real{1};
+      const vec zero{};
+      const vec one = zero + Real{1};
       s::store(inverse + u * s::lanes, one / total[u]);
     }
     for (std::size_t i = 0; i < count; ++i) {
@@ -214,3 +220,7 @@ void attention(thread_pool& pool, X q, X k, X v, std::size_t head_dim, Offsets o
 
 }  // namespace cpu_kernels
 }  // namespace plmscope
+
+#if defined(__CUDACC__)
+#pragma nv_diagnostic pop
+#endif

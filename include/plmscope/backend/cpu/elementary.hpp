@@ -22,7 +22,8 @@ template <class Real>
   if constexpr (std::is_same_v<Real, float>) {
     using vec = typename simd<float>::vec;
     typedef std::int32_t ivec __attribute__((vector_size(vector_bytes), may_alias));
-    const vec lowest = vec{} - 87.3f;
+    const vec none{};
+    const vec lowest = none - 87.3f;
     x = x < lowest ? lowest : x;
     // x = n ln 2 + r, |r| <= ln 2 / 2; ln 2 in two pieces, the first with trailing zeros.
     ivec n = __builtin_convertvector(x * 1.442695041f - 0.5f, ivec);

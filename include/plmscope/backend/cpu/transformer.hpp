@@ -10,6 +10,11 @@
 #include <cmath>
 #include <cstddef>
 
+#if defined(__CUDACC__)  // its front end does not know `#pragma GCC unroll`
+#pragma nv_diagnostic push
+#pragma nv_diag_suppress 1675
+#endif
+
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
 
@@ -142,3 +147,7 @@ void rotary(thread_pool& pool, V q, V k, std::size_t head_dim, Positions positio
 
 }  // namespace cpu_kernels
 }  // namespace plmscope
+
+#if defined(__CUDACC__)
+#pragma nv_diagnostic pop
+#endif

@@ -67,6 +67,8 @@ struct aux_k {
     codes<B> z;
     codes_by_feature<B> by_feature;
     std::size_t dead_count = 0;
+    std::int64_t tokens = 0;      ///< observed so far
+    std::int64_t next_check = 0;  ///< before this many tokens no latent can be dead
   };
 
   template <class B>
@@ -75,11 +77,13 @@ struct aux_k {
     s.since_fired = matrix<std::int64_t, B>(be, 1, p.encoder.rows());
     s.ids = matrix<std::uint32_t, B>(be, 1, p.encoder.rows());
     s.denominator = matrix<double, B>(be, 1, 1);
+    s.next_check = dead_after;
     return s;
   }
 
   template <class B>
   void observe(B& be, const codes<B>& z, state<B>& s) const {
+    s.tokens += static_cast<std::int64_t>(z.rows());
     be.count_fired(z, s.since_fired.all(), static_cast<std::int64_t>(z.rows()),
                    static_cast<typename B::real>(fired_above));
   }
@@ -102,8 +106,7 @@ struct aux_k {
   bool forward(B& be, inputs<B> in, state<B>& s, view<B, double> slot) const {
     using real = typename B::real;
     be.fill(slot, 0.0);
-    s.dead_count = be.ids_where(const_view<B, std::int64_t>(s.since_fired), dead_after, s.ids.all());
-    if (s.dead_count == 0 || alpha == 0) return false;
+    if (!find_dead(be, s) || alpha == 0) return false;
     const std::size_t m = in.centred.rows();
     const std::size_t d = in.centred.cols();
     const auto ids = const_view<B, std::uint32_t>(s.ids).col_range(0, s.dead_count);
@@ -163,6 +166,20 @@ struct aux_k {
   }
 
  private:
+  /// Counts the dead. To count is to wait for the device, so where all latents have fired lately, the
+  /// next count comes when the first of them can be dead.
+  template <class B>
+  bool find_dead(B& be, state<B>& s) const {
+    s.dead_count = 0;
+    if (s.tokens < s.next_check) return false;
+    const const_view<B, std::int64_t> since = s.since_fired;
+    s.dead_count = be.ids_where(since, dead_after, s.ids.all());
+    if (s.dead_count > 0) return true;
+    const std::int64_t margin = dead_after / 4;
+    if (be.ids_where(since, dead_after - margin, s.ids.all()) == 0) s.next_check = s.tokens + margin;
+    return false;
+  }
+
   template <class V>
   static V as_column(V x) {
     return V(x.data(), x.cols(), 1);

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+# Our own GPU programs. PLMSCOPE_CUDA=auto builds them where nvcc 13 and cuBLASLt are found and says
+# why not elsewhere. Architectures: code for Turing, for every Ampere and Ada (8.x runs 8.0) and for
+# Hopper, and PTX for what comes after.
+if(NOT PLMSCOPE_CUDA MATCHES "^(auto|ON|OFF)$")
+  message(FATAL_ERROR "PLMSCOPE_CUDA is '${PLMSCOPE_CUDA}'; use auto, ON or OFF")
+endif()
+set(plmscope_cuda_missing "PLMSCOPE_CUDA is OFF")
+if(NOT PLMSCOPE_CUDA STREQUAL OFF AND PROJECT_IS_TOP_LEVEL)
+  include(CheckLanguage)
+  check_language(CUDA)
+  set(plmscope_cuda_missing "there is no nvcc")
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 90 CACHE STRING "GPUs to compile for")
+    endif()
+    enable_language(CUDA)
+    include(cmake/plmscope-cuda.cmake)
+  endif()
+  if(NOT TARGET plmscope::cuda AND PLMSCOPE_CUDA STREQUAL ON)
+    message(FATAL_ERROR "PLMSCOPE_CUDA is ON, but ${plmscope_cuda_missing}")
+  endif()
+endif()
+if(TARGET plmscope::cuda)
+  message(STATUS "plmscope: GPU programs by nvcc ${CMAKE_CUDA_COMPILER_VERSION}")
+elseif(PROJECT_IS_TOP_LEVEL)
+  message(STATUS "plmscope: no GPU programs: ${plmscope_cuda_missing}")
+endif()

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/backend/device/group.hpp>
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+/// The threads of a CUDA block as kernels see them (`backend/device/group.hpp`); teams are warps.
+/// Sums go down a fixed tree of shuffles, then over the warps in order. On the host every call is
+/// empty: kernels are compiled for both sides and run on one.
+class cuda_group {
+ public:
+  PLMSCOPE_HD explicit cuda_group(unsigned char* shared) noexcept : shared_(shared) {}
+
+#if defined(__CUDA_ARCH__)
+  __device__ std::size_t index() const noexcept { return blockIdx.x; }
+  __device__ unsigned rank() const noexcept { return threadIdx.x; }
+  __device__ unsigned size() const noexcept { return blockDim.x; }
+  __device__ void sync() const noexcept { __syncthreads(); }
+
+  template <class T>
+  __device__ T team_sum(T v) const noexcept {
+    for (unsigned step = 16; step > 0; step /= 2) v += __shfl_xor_sync(~0u, v, step);
+    return v;
+  }
+  template <class T>
+  __device__ T sum(T v) const noexcept {
+    T* const of_team = slots<T>();
+    v = team_sum(v);
+    if (lane() == 0) of_team[team()] = v;
+    __syncthreads();
+    T total{0};
+    for (unsigned t = 0; t < teams(); ++t) total += of_team[t];
+    __syncthreads();
+    return total;
+  }
+  __device__ unsigned before(unsigned n, unsigned& total) const noexcept {
+    unsigned* const of_team = slots<unsigned>();
+    unsigned up_to = n;  // within the warp, this thread included
+    for (unsigned step = 1; step < 32; step *= 2) {
+      const unsigned left = __shfl_up_sync(~0u, up_to, step);
+      if (lane() >= step) up_to += left;
+    }
+    if (lane() == 31) of_team[team()] = up_to;
+    __syncthreads();
+    unsigned lower = up_to - n;
+    total = 0;
+    for (unsigned t = 0; t < teams(); ++t) {
+      lower += t < team() ? of_team[t] : 0;
+      total += of_team[t];
+    }
+    __syncthreads();
+    return lower;
+  }
+#else
+  std::size_t index() const noexcept { return 0; }
+  unsigned rank() const noexcept { return 0; }
+  unsigned size() const noexcept { return 32; }
+  void sync() const noexcept {}
+  template <class T>
+  T team_sum(T v) const noexcept {
+    return v;
+  }
+  template <class T>
+  T sum(T v) const noexcept {
+    return v;
+  }
+  unsigned before(unsigned n, unsigned& total) const noexcept {
+    total = n;
+    return 0;
+  }
+#endif
+
+  PLMSCOPE_HD unsigned lanes() const noexcept { return 32; }
+  PLMSCOPE_HD unsigned lane() const noexcept { return rank() % 32; }
+  PLMSCOPE_HD unsigned team() const noexcept { return rank() / 32; }
+  PLMSCOPE_HD unsigned teams() const noexcept { return size() / 32; }
+
+  template <class T>
+  PLMSCOPE_HD T* shared(std::size_t n) noexcept {
+    used_ = (used_ + alignof(T) - 1) / alignof(T) * alignof(T);
+    T* const p = reinterpret_cast<T*>(shared_ + used_);
+    used_ += n * sizeof(T);
+    return p;
+  }
+
+ private:
+#if defined(__CUDA_ARCH__)
+  /// One slot per warp, for sums over the block.
+  template <class T>
+  __device__ static T* slots() noexcept {
+    __shared__ double memory[32];
+    static_assert(sizeof(T) <= sizeof(double));
+    return reinterpret_cast<T*>(memory);
+  }
+#endif
+
+  unsigned char* shared_;
+  std::size_t used_ = 0;
+};
+
+/// Every kernel of the library, as a CUDA kernel.
+template <unsigned Threads, class Kernel>
+__global__ void __launch_bounds__(Threads) run_kernel(const Kernel kernel) {
+  extern __shared__ __align__(16) unsigned char plmscope_shared[];
+  cuda_group g(plmscope_shared);
+  kernel(g);
+}
+
+}  // namespace plmscope::inline PLMSCOPE_ABI

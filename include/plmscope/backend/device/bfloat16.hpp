@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/config.hpp>
+
+#include <cstdint>
+#include <cstring>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+namespace device_kernels {
+
+/// The nearest bfloat16, ties to even; NaN stays NaN.
+PLMSCOPE_HD inline std::uint16_t to_bfloat16(float v) noexcept {
+  std::uint32_t b;
+  std::memcpy(&b, &v, sizeof b);
+  if (v != v) return static_cast<std::uint16_t>((b >> 16) | 0x40u);
+  b += 0x7fffu + ((b >> 16) & 1u);
+  return static_cast<std::uint16_t>(b >> 16);
+}
+
+/// Stores a number in another type.
+template <class T>
+PLMSCOPE_HD inline void store(T v, T& to) noexcept {
+  to = v;
+}
+PLMSCOPE_HD inline void store(float v, std::uint16_t& to) noexcept { to = to_bfloat16(v); }
+
+}  // namespace device_kernels
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/core/view.hpp>
+
+#include <algorithm>
+#include <cstddef>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+// Kernels as plain function objects. A kernel is a struct of views and numbers with
+//
+//   template <class Group>
+//   PLMSCOPE_HD void operator()(Group& g) const;
+//
+// which every thread of a block runs. It sees the device through its group only, so the same lines
+// run on a GPU and, in the tests, on a processor. What a group offers:
+//
+//   index()                 which block this is, from 0
+//   rank(), size()          this thread in the block, threads in the block: any number
+//   lane(), lanes(), team(), teams()   teams are runs of threads that move together (warps)
+//   sync()                  waits for all threads of the block; orders their memory
+//   sum(v), team_sum(v)     the sum over the block or the team, in a fixed order, to every thread
+//   before(n, total)        sum of the n of all lower ranks; total over the block
+//   shared<T>(n)            n uninitialised entries that the block shares; same calls in all
+//   threads
+//
+// Calls of sync, sum, before and shared must be reached by all threads of the block, team_sum by
+// all of a team. `cooperative = false` says that a kernel makes none of them.
+namespace device_kernels {
+
+PLMSCOPE_HD constexpr std::size_t at_most(std::size_t a, std::size_t b) noexcept {
+  return a < b ? a : b;
+}
+
+constexpr std::size_t divide_up(std::size_t n, std::size_t by) noexcept {
+  return (n + by - 1) / by;
+}
+
+/// f(row, col) for every entry of [rows, cols]. A block covers about a thousand entries, neighbours
+/// in memory by neighbouring threads: a piece of one long row, or several short rows.
+template <class F>
+struct over_entries {
+  static constexpr bool cooperative = false;
+  static constexpr std::size_t entries_per_block = 1024;
+
+  F f;
+  std::size_t rows;
+  std::size_t cols;
+  std::size_t width;   ///< columns of a block
+  std::size_t height;  ///< rows of a block
+
+  over_entries(F what, std::size_t m, std::size_t n)
+      : f(what),
+        rows(m),
+        cols(n),
+        width(std::min(n, entries_per_block)),
+        height(n >= entries_per_block ? 1 : entries_per_block / std::max<std::size_t>(n, 1)) {}
+
+  std::size_t blocks() const noexcept {
+    return rows == 0 || cols == 0 ? 0 : divide_up(rows, height) * divide_up(cols, width);
+  }
+
+  template <class Group>
+  PLMSCOPE_HD void operator()(Group& g) const {
+    const std::size_t pieces = (cols + width - 1) / width;
+    const std::size_t row = g.index() / pieces * height;
+    const std::size_t col = g.index() % pieces * width;
+    const auto n = static_cast<unsigned>(at_most(width, cols - col));
+    const auto count = static_cast<unsigned>(at_most(height, rows - row)) * n;
+    for (unsigned i = g.rank(); i < count; i += g.size()) f(row + i / n, col + i % n);
+  }
+};
+
+}  // namespace device_kernels
+}  // namespace plmscope::inline PLMSCOPE_ABI
