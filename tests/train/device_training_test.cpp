@@ -49,8 +49,8 @@ struct run_of {
   policies with{.clip = 1};
   plmscope::training_run<model_of<B>, policies> run;
 
-  explicit run_of(B be, std::int64_t dead_after = 1'000'000)
-      : model({.d_model = data.d, .features = 150, .sparsifier = {.k = 3}, .seed = 5}, be),
+  explicit run_of(B be, std::int64_t dead_after = 1'000'000, std::size_t k = 3)
+      : model({.d_model = data.d, .features = 150, .sparsifier = {.k = k}, .seed = 5}, be),
         run(model, (with.dead.dead_after = dead_after, with)) {}
   void steps(std::size_t first, std::size_t count, std::size_t m = 203) {
     for (std::size_t s = first; s < first + count; ++s) {
@@ -109,6 +109,15 @@ TEST_CASE("a run in double follows the cpu") {
   CHECK(worst < 1e-9);
   CHECK(a.run.metrics().l0 == doctest::Approx(b.run.metrics().l0).epsilon(1e-12));
   CHECK(a.run.metrics().fvu == doctest::Approx(b.run.metrics().fvu).epsilon(1e-9));
+}
+
+TEST_CASE("L0 counts the entries there are, not the room for them") {
+  run_of<device> a{device(), 1'000'000, 140};  // relu keeps about half of 150
+  run_of<plmscope::cpu> b{plmscope::cpu(2), 1'000'000, 140};
+  a.steps(0, 1);
+  b.steps(0, 1);
+  CHECK(a.run.metrics().l0 < 130);
+  CHECK(a.run.metrics().l0 == doctest::Approx(b.run.metrics().l0));
 }
 
 TEST_CASE("products in bfloat16 train nearly as well") {

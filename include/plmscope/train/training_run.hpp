@@ -71,9 +71,7 @@ class training_run {
     m.aux_loss = read(slot_aux);
     m.loss = main + m.aux_loss + policies_.extra.loss(be_, extra_);
     m.gradient_norm = std::sqrt(read(slot_norm));
-    m.l0 = rows_in_batch_ == 0 ? 0
-                               : static_cast<double>(z_.entries()) /
-                                     static_cast<double>(rows_in_batch_);
+    m.l0 = rows_in_batch_ == 0 ? 0 : entries_in_use() / static_cast<double>(rows_in_batch_);
     const std::size_t dead = be_.ids_where(
         const_view<backend_type, std::int64_t>(dead_.since_fired), policies_.dead.dead_after,
         dead_.ids.all());
@@ -99,6 +97,14 @@ class training_run {
     double v = 0;
     be_.download(slot(i), std::span<double>(&v, 1));
     return v;
+  }
+
+  // What the host knows of a device's codes is an upper bound.
+  double entries_in_use() {
+    std::int64_t n = 0;
+    be_.download(const_view<backend_type, std::int64_t>(z_.offsets() + z_.rows(), 1),
+                 std::span<std::int64_t>(&n, 1));
+    return static_cast<double>(n);
   }
 
   // codes, residual gradient g = s e, and its pull-back dz onto the codes

@@ -27,7 +27,7 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 /// What a GPU does for `basic_device`: one stream, a memory pool, kernels, products, and Thrust.
 /// All calls queue work and return, but those that say "waits". Not for several host threads at
-/// once.
+/// once, and one GPU per host thread.
 class cuda_runtime {
   /// Thrust's temporary memory comes from the pool.
   struct pool_allocator {

@@ -20,12 +20,10 @@ class pinned_staging {
  public:
   void* take(std::size_t bytes) {
     for (auto& b : blocks_) {
-      if (b->bytes < bytes || (b->in_flight && cudaEventQuery(b->copied) != cudaSuccess)) continue;
-      b->in_flight = false;
+      if (b->bytes < bytes || !b->free()) continue;
       latest_ = b.get();
       return b->data;
     }
-    static_cast<void>(cudaGetLastError());  // "not ready" is not an error
     blocks_.push_back(std::make_unique<block>(memory_pool<device_memory>::size_class(bytes)));
     latest_ = blocks_.back().get();
     return latest_->data;
@@ -46,6 +44,15 @@ class pinned_staging {
     explicit block(std::size_t n) : bytes(n) {
       check(cudaMallocHost(&data, n), "cudaMallocHost");
       check(cudaEventCreateWithFlags(&copied, cudaEventDisableTiming), "cudaEventCreate");
+    }
+    /// Whether its copy has been made. "Not ready" must not stay behind as an error.
+    bool free() noexcept {
+      if (in_flight && cudaEventQuery(copied) != cudaSuccess) {
+        static_cast<void>(cudaGetLastError());
+        return false;
+      }
+      in_flight = false;
+      return true;
     }
     block(const block&) = delete;
     block& operator=(const block&) = delete;
