@@ -1,4 +1,4 @@
-// expect: no operator "()" matches
+// expect: view<Backend, T>::operator() [with Backend=plmscope::
 // SPDX-License-Identifier: MIT
 // The host cannot index memory of the GPU.
 #include <plmscope/cuda.cuh>

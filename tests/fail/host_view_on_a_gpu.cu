@@ -1,4 +1,4 @@
-// expect: view<plmscope::
+// expect: no suitable user-defined conversion from "plmscope::
 // SPDX-License-Identifier: MIT
 // A view of host memory is no argument for the GPU: the types say which side each belongs to.
 #include <plmscope/cuda.cuh>

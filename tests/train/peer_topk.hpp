@@ -103,7 +103,8 @@ void drive(peer<Sae>& p, Policies policies, const json& config,
   lr["run_steps"] = config.at("dims").at("steps");
   const auto rate = rate_of(lr);
   const auto run = std::make_shared<std::unique_ptr<run_type>>();
-  const std::string init = n.contains("data_init") && n["data_init"].is_string() ? n["data_init"] : "";
+  const std::string init =
+      n.contains("data_init") && n["data_init"].is_string() ? n["data_init"] : "";
   const json anneal = n.contains("k_anneal") ? n["k_anneal"] : json();
   const std::size_t k = n.at("activation").at("k");
   p.step = [&p, run, policies, init, anneal, k, rate, since](auto x, std::size_t s) {
@@ -118,7 +119,8 @@ void drive(peer<Sae>& p, Policies policies, const json& config,
       const bool median = init.find("geometric median") != std::string::npos;
       if (!stored && (median || init.find("mean") != std::string::npos)) {
         plmscope::initialize_bias(
-            p.model, x, median ? plmscope::start_bias::geometric_median : plmscope::start_bias::mean);
+            p.model, x,
+            median ? plmscope::start_bias::geometric_median : plmscope::start_bias::mean);
       }
     }
     if (!anneal.is_null() && s > 0) {
@@ -133,7 +135,8 @@ void drive(peer<Sae>& p, Policies policies, const json& config,
 }
 
 inline double coefficient(const json& aux) {
-  return aux.contains("alpha") ? aux.at("alpha").get<double>() : aux.at("coefficient").get<double>();
+  return aux.contains("alpha") ? aux.at("alpha").get<double>()
+                               : aux.at("coefficient").get<double>();
 }
 
 inline plmscope::adam adam_of(const json& o) {
@@ -158,8 +161,8 @@ std::unique_ptr<peer<Sae>> make(const json& config, const plmscope::safetensors_
   typename Sae::options options{.d_model = config.at("dims").at("D"),
                                 .features = config.at("dims").at("F"),
                                 .sparsifier = {.k = n.at("activation").at("k")}};
-  // Counters at the start, in our unit (tokens since the latent fired). A counter of batches that is
-  // 1 after firing is ours plus one.
+  // Counters at the start, in our unit (tokens since the latent fired). A counter of batches that
+  // is 1 after firing is ours plus one.
   std::vector<std::int64_t> since;
   for (const auto& name : init.names()) {
     if (name.find("_since_") == std::string::npos) continue;
@@ -182,33 +185,32 @@ std::unique_ptr<peer<Sae>> make(const json& config, const plmscope::safetensors_
 
   if (from("dictionary_learning") || from("InterPLM")) {
     plmscope::trainer<> t{.optimizer = adam_of(n.at("optimizer"))};
-    t.dead = {.alpha = coefficient(aux), .dead_after = aux.at("dead_threshold_tokens")};
+    t.dead =
+        plmscope::aux_k{.alpha = coefficient(aux), .dead_after = aux.at("dead_threshold_tokens")};
     if (aux.contains("k_aux") && aux["k_aux"].is_number()) t.dead.k = aux["k_aux"];
     return built(t);
   }
   if (from("matryoshka_sae")) {
-    options.normalize = plmscope::normalizer{.kind = normalization::token_layer_norm,
-                         .epsilon = 1e-5,
-                         .inverse_epsilon = 0,
-                         .ddof = 1};
+    options.normalize = plmscope::normalizer{
+        .kind = normalization::token_layer_norm, .epsilon = 1e-5, .inverse_epsilon = 0, .ddof = 1};
     plmscope::trainer t{.optimizer = adam_of(n.at("optimizer")),
                         .dictionary = plmscope::unit_norm_before_step{}};
     t.loss.over = averaged;
     t.train_encoder_bias = false;
-    t.dead = {.alpha = coefficient(aux),
-              .k = aux.at("k_aux"),
-              .dead_after = tokens(aux.at("dead_batches")),
-              .scale = aux_k::scaling::averaged,
-              .detach_residual = false};
+    t.dead = plmscope::aux_k{.alpha = coefficient(aux),
+                             .k = aux.at("k_aux"),
+                             .dead_after = tokens(aux.at("dead_batches")),
+                             .scale = aux_k::scaling::averaged,
+                             .detach_residual = false};
     return built(t);
   }
   if (from("interprot") || from("Rep_SAEs")) {
     const bool interprot = from("interprot");
-    options.normalize = {.kind = normalization::token_layer_norm,
-                         .epsilon = interprot ? 1e-5 : 0,
-                         .root_epsilon = interprot ? 0 : 1e-5,
-                         .inverse_epsilon = 0,
-                         .ddof = interprot ? std::size_t{1} : std::size_t{0}};
+    options.normalize = plmscope::normalizer{.kind = normalization::token_layer_norm,
+                                             .epsilon = interprot ? 1e-5 : 0,
+                                             .root_epsilon = interprot ? 0 : 1e-5,
+                                             .inverse_epsilon = 0,
+                                             .ddof = interprot ? std::size_t{1} : std::size_t{0}};
     // their counter is ours plus one batch
     const aux_k dead{.alpha = coefficient(aux),
                      .dead_after = tokens(aux.at("dead").at("threshold")),
@@ -219,11 +221,10 @@ std::unique_ptr<peer<Sae>> make(const json& config, const plmscope::safetensors_
     const mean_squared_error raw{.over = averaged, .space = plmscope::loss_space::raw};
     if (interprot) {
       plmscope::adam decayed = adam_of(n.at("optimizer"));
-      return built(plmscope::trainer{
-          .optimizer = decayed,
-          .loss = raw,
-          .dead = dead,
-          .dictionary = plmscope::unit_norm_per_dimension{{}, true}});
+      return built(plmscope::trainer{.optimizer = decayed,
+                                     .loss = raw,
+                                     .dead = dead,
+                                     .dictionary = plmscope::unit_norm_per_dimension{{}, true}});
     }
     return built(plmscope::trainer{.optimizer = adam_of(n.at("optimizer")),
                                    .loss = raw,
@@ -231,45 +232,45 @@ std::unique_ptr<peer<Sae>> make(const json& config, const plmscope::safetensors_
                                    .dictionary = plmscope::free_norm{}});
   }
   if (from("bionemo")) {
-    options.normalize = {.kind = normalization::token_layer_norm,
-                         .epsilon = 1e-8,
-                         .inverse_epsilon = 1e-8,
-                         .ddof = 1};
+    options.normalize = plmscope::normalizer{.kind = normalization::token_layer_norm,
+                                             .epsilon = 1e-8,
+                                             .inverse_epsilon = 1e-8,
+                                             .ddof = 1};
     plmscope::trainer t{.optimizer = adam_of(n.at("optimizer")),
                         .loss = plmscope::squared_error_relative_to_bias{},
                         .dictionary = plmscope::unit_norm_per_dimension{}};
-    t.dead = {.alpha = coefficient(aux),
-              .k = aux.at("auxk"),
-              .dead_after = aux.at("dead").at("threshold").get<std::int64_t>() + 1,
-              .fired_above = 1e-3,
-              .scale = aux_k::scaling::row_residual};
+    t.dead = plmscope::aux_k{.alpha = coefficient(aux),
+                             .k = aux.at("auxk"),
+                             .dead_after = aux.at("dead").at("threshold").get<std::int64_t>() + 1,
+                             .fired_above = 1e-3,
+                             .scale = aux_k::scaling::row_residual};
     return built(t);
   }
   if (from("SAELens")) {
     options.scale_by_decoder_norm = n.at("activation").value("rescale_acts_by_decoder_norm", false);
     plmscope::trainer t{.optimizer = adam_of(n.at("optimizer")),
                         .dictionary = plmscope::free_norm{}};
-    t.dead = {.alpha = coefficient(aux),
-              .dead_after = tokens(n.at("dead").at("window").get<double>() + 1),
-              .scale = aux_k::scaling::summed,
-              .count_first = false,
-              .positive = false,
-              .ramp = true};
+    t.dead = plmscope::aux_k{.alpha = coefficient(aux),
+                             .dead_after = tokens(n.at("dead").at("window").get<double>() + 1),
+                             .scale = aux_k::scaling::summed,
+                             .count_first = false,
+                             .positive = false,
+                             .ramp = true};
     return built(t);
   }
   if (from("sparsify")) {
-    plmscope::trainer t{.optimizer = plmscope::signum_schedule_free{
-                            .momentum = n.at("optimizer").at("momentum")},
-                        .loss = plmscope::fraction_of_variance_unexplained{},
-                        .dictionary = plmscope::unit_norm_before_forward{},
-                        .extra = plmscope::multi_top_k_decoder_only{}};
+    plmscope::trainer t{
+        .optimizer = plmscope::signum_schedule_free{.momentum = n.at("optimizer").at("momentum")},
+        .loss = plmscope::fraction_of_variance_unexplained{},
+        .dictionary = plmscope::unit_norm_before_forward{},
+        .extra = plmscope::multi_top_k_decoder_only{}};
     if (!n.contains("multi_topk")) t.extra.weight = 0;
-    t.dead = {.alpha = coefficient(aux),
-              .dead_after = aux.at("dead_threshold_tokens").get<std::int64_t>() + 1,
-              .scale = aux_k::scaling::target_variance,
-              .count_first = false,
-              .reaches_encoder = false,
-              .ramp = true};
+    t.dead = plmscope::aux_k{.alpha = coefficient(aux),
+                             .dead_after = aux.at("dead_threshold_tokens").get<std::int64_t>() + 1,
+                             .scale = aux_k::scaling::target_variance,
+                             .count_first = false,
+                             .reaches_encoder = false,
+                             .ramp = true};
     return built(t);
   }
   return nullptr;
