@@ -168,6 +168,7 @@ class runtime {
     }
   }
   void wait() { ++waits_; }
+  std::uint64_t available_bytes() const { return 0; }
 
   template <class Kernel>
   void launch(std::size_t blocks, std::size_t shared_bytes, const Kernel& kernel) {
@@ -245,6 +246,12 @@ class runtime {
   template <class C, class Real, class V>
   void product(C x, const packed<Real>& w, V out, Real beta) {
     product_nt(x, C(w.data(), w.rows(), w.cols()), out, beta, w.precision());
+  }
+  template <class Real, class V>
+  void unpack(const packed<Real>& w, V out) {
+    for (std::size_t r = 0; r < w.rows(); ++r) {
+      std::copy_n(w.data() + r * w.cols(), w.cols(), out.row_data(r));
+    }
   }
   template <class C, class V, class Real>
   void product_nt(C a, C b, V c, Real beta, plmscope::product_precision p) {

@@ -127,6 +127,7 @@ std::vector<std::pair<std::string, byte_string>> everything(B& be, const everyth
   for (std::size_t i = 0; i < m; ++i) ids.push_back(static_cast<std::uint32_t>((i * 409) % m));
   const auto some = vector_of(be, ids);
   into("gather_rows", m, d, [&](auto& o) { be.gather_rows(x, some, o); });
+  into("scatter_rows", m, d, [&](auto& o) { be.scatter_rows(x, some, o); });
   into("scatter_add_rows", m, d, [&](auto& o) { be.scatter_add_rows(x, some, o); });
 
   const auto selection = [&](const char* name, const codes<B>& z) {
@@ -162,7 +163,7 @@ std::vector<std::pair<std::string, byte_string>> everything(B& be, const everyth
   result("sparse_backward: bias", d_bias.all());
 
   matrix<real, B> p = filled(be, features, d, 10), first(be, features, d), second(be, features, d);
-  const plmscope::adam_step<real> step{real(0.01), real(0.9),  real(0.999), real(1e-8),
+  const plmscope::adam_step<real> step{real(0.01), real(0.9),   real(0.999), real(1e-8),
                                        real(0.1),  real(0.001), real(0.001)};
   for (int i = 0; i < 3; ++i) be.adam(p, d_decoder, first, second, step);
   result("adam", p.all());
@@ -179,8 +180,8 @@ std::vector<std::pair<std::string, byte_string>> everything(B& be, const everyth
   for (std::size_t i = 0; i < m; ++i) tokens.push_back(static_cast<std::int32_t>(i * 7 % m));
   const auto places = vector_of(be, tokens);
   const auto third = static_cast<std::int64_t>(m / 3);
-  const auto offsets = vector_of(
-      be, std::vector<std::int64_t>{0, third, third, static_cast<std::int64_t>(m)});
+  const auto offsets =
+      vector_of(be, std::vector<std::int64_t>{0, third, third, static_cast<std::int64_t>(m)});
   constexpr std::size_t head_dim = 16;
   const std::size_t wide = d / head_dim * head_dim;
   const auto heads = [&](const auto& v) { return v.all().col_range(0, wide); };
@@ -196,6 +197,11 @@ std::vector<std::pair<std::string, byte_string>> everything(B& be, const everyth
   into("attention", m, wide, [&](auto& o) {
     be.attention(heads(x), heads(y), heads(k), head_dim, offsets, m - m / 3, o);
   });
+  in_place("softmax_rows", [&](auto& c) { be.softmax_rows(c); });
+  in_place("softmax_backward", [&](auto& c) { be.softmax_backward(y, c); });
+  in_place("gelu_backward", [&](auto& c) { be.gelu_backward(y, c); });
+  into("layer_norm_backward", m, d,
+       [&](auto& o) { be.layer_norm_backward(x, row, y, real(1e-5), o); });
   return all;
 }
 

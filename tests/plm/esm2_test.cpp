@@ -25,6 +25,7 @@ using plmscope::esm2;
 using plmscope::packed_batch;
 using plmscope::reference;
 using plmscope::site;
+using plmscope::site_kind;
 using plmscope::view;
 
 std::string protein(std::size_t length, std::uint64_t stream) {
@@ -35,7 +36,9 @@ std::string protein(std::size_t length, std::uint64_t stream) {
 }
 
 plmscope::esm2_config shape(std::size_t heads, std::size_t head_dim, std::size_t layers = 2) {
-  return {.layers = layers, .d_model = heads * head_dim, .heads = heads,
+  return {.layers = layers,
+          .d_model = heads * head_dim,
+          .heads = heads,
           .feed_forward = 4 * heads * head_dim};
 }
 
@@ -46,11 +49,14 @@ packed_batch mixed_batch() {
   return batch;
 }
 
+// Every site with a state per token.
 std::vector<site> sites_of(std::size_t layers) {
   std::vector<site> all{plmscope::embeddings{}};
   for (std::size_t l = 0; l < layers; ++l) {
-    all.push_back(plmscope::resid_pre{l});
-    all.push_back(plmscope::resid_post{l});
+    for (auto k = site_kind::resid_pre; k <= site_kind::resid_post;
+         k = static_cast<site_kind>(static_cast<int>(k) + 1)) {
+      if (k != site_kind::attn_map) all.push_back(site(k, l));
+    }
   }
   all.push_back(plmscope::final_norm{});
   all.push_back(plmscope::logits{});
@@ -64,35 +70,38 @@ bool same_bits(std::span<const Real> a, std::span<const Real> b) {
 
 // Records the calls.
 struct recorder {
-  site until;
+  std::vector<site> at;
   std::vector<std::string> calls;
   std::vector<std::size_t> rows;
   std::vector<std::size_t> first_sequences;
 
-  site last_site() const { return until; }
+  const std::vector<site>& sites() const { return at; }
   template <class B>
-  void operator()(B&, site at, view<B> states, const batch_slice& slice) {
-    calls.push_back(to_string(at));
+  void operator()(B&, site here, view<B> states, const batch_slice& slice) {
+    calls.push_back(to_string(here));
     CHECK(states.rows() == slice.rows());
     CHECK(slice.positions.size() == slice.rows());
     CHECK(slice.offsets.front() == 0);
     CHECK(static_cast<std::size_t>(slice.offsets.back()) == slice.rows());
-    if (at == site(plmscope::embeddings{})) {
+    if (here == site(plmscope::embeddings{})) {
       rows.push_back(slice.rows());
       first_sequences.push_back(slice.first_sequence);
     }
   }
 };
 
+recorder record(std::vector<site> at) {
+  return {.at = std::move(at), .calls = {}, .rows = {}, .first_sequences = {}};
+}
+
 // Adds a number to every state of a site.
 struct shift {
   site at;
   float by;
 
-  site last_site() const { return at; }
+  std::vector<site> sites() const { return {at}; }
   template <class B>
-  void operator()(B&, site here, view<B> states, const batch_slice&) const {
-    if (here != at) return;
+  void operator()(B&, site, view<B> states, const batch_slice&) const {
     for (std::size_t r = 0; r < states.rows(); ++r) {
       for (std::size_t j = 0; j < states.cols(); ++j) {
         states(r, j) += static_cast<typename B::real>(by);
@@ -160,43 +169,129 @@ TEST_CASE("a sequence's states do not depend on its batch, on slices or on threa
   }
 }
 
-TEST_CASE("a hook sees every site in order, up to its last, slice by slice") {
+TEST_CASE("a hook sees its sites in order, slice by slice") {
   auto model = esm2<>::random(shape(2, 8), 3, cpu(1));
   packed_batch batch;
   batch.add("MKT");
-  recorder all{.until = plmscope::logits{}, .calls = {}, .rows = {}, .first_sequences = {}};
+  recorder all = record(sites_of(2));
   model.forward(batch, all);
-  CHECK(all.calls == std::vector<std::string>{"embeddings", "resid_pre.0", "resid_post.0",
-                                              "resid_pre.1", "resid_post.1", "final_norm",
-                                              "logits"});
-  recorder some{.until = plmscope::resid_pre{1}, .calls = {}, .rows = {}, .first_sequences = {}};
+  std::vector<std::string> names;
+  for (const site& at : sites_of(2)) names.push_back(to_string(at));
+  CHECK(names.size() == 29);
+  CHECK(all.calls == names);
+  recorder some = record({plmscope::mlp_in{1}, plmscope::resid_post{0}, plmscope::mlp_in{1}});
   model.forward(batch, some);
-  CHECK(some.calls.back() == "resid_pre.1");
-  CHECK(some.calls.size() == 4);
+  CHECK(some.calls == std::vector<std::string>{"resid_post.0", "mlp_in.1"});
 
   // Slices are whole sequences, in order; a sequence longer than a slice stands alone.
   cpu be(1);
   auto sliced = esm2<>(be, plmscope::random_esm2_weights(be, shape(2, 8), 3), 10);
   packed_batch several;
   for (const std::size_t n : {3u, 3u, 1u, 20u, 2u}) several.add(protein(n, n));
-  recorder parts{.until = plmscope::embeddings{}, .calls = {}, .rows = {}, .first_sequences = {}};
+  recorder parts = record({plmscope::embeddings{}});
   sliced.forward(several, parts);
   CHECK(parts.rows == std::vector<std::size_t>{10, 3, 22, 4});
   CHECK(parts.first_sequences == std::vector<std::size_t>{0, 2, 3, 4});
 
-  recorder nothing{.until = plmscope::logits{}, .calls = {}, .rows = {}, .first_sequences = {}};
+  recorder nothing = record({plmscope::logits{}});
   model.forward(packed_batch(), nothing);
   CHECK(nothing.calls.empty());
+  recorder nowhere = record({});
+  model.forward(batch, nowhere);
+  CHECK(nowhere.calls.empty());
 }
 
 TEST_CASE("sites outside of the model are refused before anything runs") {
   auto model = esm2<>::random(shape(2, 8), 3, cpu(1));
   packed_batch batch;
   batch.add("MKT");
-  recorder beyond{.until = plmscope::resid_post{2}, .calls = {}, .rows = {}, .first_sequences = {}};
+  recorder beyond = record({plmscope::embeddings{}, plmscope::resid_post{2}, plmscope::logits{}});
   CHECK_THROWS_WITH_AS(model.forward(batch, beyond), doctest::Contains("resid_post.2"),
                        plmscope::error);
   CHECK(beyond.calls.empty());
+}
+
+namespace {
+// Queries, keys and values of a block do not depend on each other.
+bool beside(const site& a, const site& b) {
+  const auto is_input = [](const site& s) {
+    return s.kind() >= site_kind::attn_query && s.kind() <= site_kind::attn_value;
+  };
+  return a != b && a.layer() == b.layer() && is_input(a) && is_input(b);
+}
+}  // namespace
+
+TEST_CASE("reading changes no bit of what comes after") {
+  const packed_batch batch = mixed_batch();
+  auto model = esm2<>::random(shape(3, 8), 6, cpu(2));
+  collect<float> only({plmscope::logits{}});
+  model.forward(batch, only);
+  for (const site& at : sites_of(2)) {
+    collect<float> also({at, plmscope::logits{}});
+    model.forward(batch, also);
+    CAPTURE(to_string(at));
+    CHECK(same_bits(only.states(plmscope::logits{}), also.states(plmscope::logits{})));
+  }
+}
+
+TEST_CASE("attention maps: shown per sequence, attention is computed from them") {
+  const packed_batch batch = mixed_batch();
+  const auto config = shape(3, 8);
+  auto model = esm2<>::random(config, 6, cpu(2));
+  const std::vector<site> sites{plmscope::attn_map{1}, plmscope::attn_ctx{1}};
+  collect<float> clean({plmscope::attn_value{1}, plmscope::attn_ctx{1}});
+  collect<float> keep(sites);
+  model.forward(batch, clean);
+  model.forward(batch, keep);
+  auto exact = esm2<reference>::random(config, 6);
+  collect<double> expected(sites);
+  exact.forward(batch, expected);
+
+  const auto maps = keep.states(plmscope::attn_map{1});
+  std::size_t at = 0;
+  double worst = 0;
+  for (std::size_t s = 0; s < batch.sequences(); ++s) {
+    const std::size_t n = batch.length(s);
+    for (std::size_t row = 0; row < config.heads * n; ++row) {
+      double sum = 0;
+      for (std::size_t j = 0; j < n; ++j, ++at) {
+        sum += static_cast<double>(maps[at]);
+        worst = std::max(worst, std::abs(static_cast<double>(maps[at]) -
+                                         expected.states(plmscope::attn_map{1})[at]));
+      }
+      CHECK(sum == doctest::Approx(1).epsilon(1e-6));
+    }
+  }
+  CHECK(at == maps.size());
+  CHECK(worst < 2e-6);
+  double apart = 0;
+  for (std::size_t i = 0; i < clean.states(plmscope::attn_ctx{1}).size(); ++i) {
+    apart = std::max(apart, std::abs(static_cast<double>(keep.states(plmscope::attn_ctx{1})[i] -
+                                                         clean.states(plmscope::attn_ctx{1})[i])));
+  }
+  CHECK(apart < 5e-6);
+
+  // All attention to <cls>: every token gets its value.
+  struct look_at_first {
+    std::vector<site> sites() const { return {plmscope::attn_map{1}}; }
+    void operator()(cpu& be, site, view<cpu> map, const batch_slice& slice) const {
+      CHECK(slice.sequences() == 1);
+      CHECK(map.cols() == slice.rows());
+      be.fill(map, 0.0f);
+      be.fill(map.col_range(0, 1), 1.0f);
+    }
+  };
+  collect<float> edited({plmscope::attn_ctx{1}});
+  model.forward(batch, plmscope::hooks{look_at_first{}, edited});
+  const std::size_t d = config.d_model;
+  bool same = true;
+  for (std::size_t s = 0; s < batch.sequences(); ++s) {
+    for (std::size_t r = 0; r < batch.length(s) * d; ++r) {
+      same = same && edited.states(plmscope::attn_ctx{1})[batch.first_row(s) * d + r] ==
+                         clean.states(plmscope::attn_value{1})[batch.first_row(s) * d + r % d];
+    }
+  }
+  CHECK(same);
 }
 
 TEST_CASE("what a hook changes, the later layers and hooks see") {
@@ -212,8 +307,8 @@ TEST_CASE("what a hook changes, the later layers and hooks see") {
     for (const site& seen : sites_of(2)) {
       CAPTURE(to_string(at));
       CAPTURE(to_string(seen));
-      CHECK(same_bits(before.states(seen), clean.states(seen)) == (seen <= at));
-      CHECK(same_bits(after.states(seen), clean.states(seen)) == (seen < at));
+      CHECK(same_bits(before.states(seen), clean.states(seen)) == (seen <= at || beside(at, seen)));
+      CHECK(same_bits(after.states(seen), clean.states(seen)) == (seen < at || beside(at, seen)));
     }
     CHECK(after.states(at)[3] == clean.states(at)[3] + 0.5f);
   }
@@ -221,16 +316,16 @@ TEST_CASE("what a hook changes, the later layers and hooks see") {
   CHECK(same_bits(clean.states(plmscope::resid_pre{1}), clean.states(plmscope::resid_post{0})));
 }
 
-TEST_CASE("several hooks: the pass runs to the last of them, each only to its own") {
+TEST_CASE("several hooks: the pass runs to the last of them, each at its own") {
   auto model = esm2<>::random(shape(2, 8), 4, cpu(1));
   packed_batch batch;
   batch.add("MKT");
-  recorder near{.until = plmscope::resid_post{0}, .calls = {}, .rows = {}, .first_sequences = {}};
-  recorder far{.until = plmscope::final_norm{}, .calls = {}, .rows = {}, .first_sequences = {}};
+  recorder near = record({plmscope::resid_post{0}});
+  recorder far = record({plmscope::final_norm{}, plmscope::resid_mid{1}});
   model.forward(batch, plmscope::hooks{near, far});
-  CHECK(near.calls.back() == "resid_post.0");
-  CHECK(far.calls.back() == "final_norm");
-  CHECK(plmscope::hooks{near, far}.last_site() == site(plmscope::final_norm{}));
+  CHECK(near.calls == std::vector<std::string>{"resid_post.0"});
+  CHECK(far.calls == std::vector<std::string>{"resid_mid.1", "final_norm"});
+  CHECK(plmscope::hooks{near, far}.sites().size() == 3);
 }
 
 TEST_CASE("collect keeps chosen sites only and starts anew after clear") {
@@ -238,7 +333,6 @@ TEST_CASE("collect keeps chosen sites only and starts anew after clear") {
   packed_batch batch;
   batch.add("MKT");
   collect<float> keep({plmscope::resid_post{0}, plmscope::embeddings{}, plmscope::resid_post{0}});
-  CHECK(keep.last_site() == site(plmscope::resid_post{0}));
   CHECK(keep.sites().size() == 2);
   model.forward(batch, keep);
   CHECK(keep.states(plmscope::resid_post{0}).size() == 5 * 16);

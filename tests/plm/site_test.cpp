@@ -27,25 +27,33 @@ bool holds(const std::string& text, const std::string& part) {
 }  // namespace
 
 TEST_CASE("sites print and parse back") {
-  const std::vector<site> all{plmscope::embeddings{},    plmscope::resid_pre{0},
-                              plmscope::resid_post{0},   plmscope::resid_pre{1},
-                              plmscope::resid_post{12},  plmscope::final_norm{},
+  const std::vector<site> all{plmscope::embeddings{},   plmscope::resid_pre{0},
+                              plmscope::resid_post{0},  plmscope::resid_pre{1},
+                              plmscope::resid_post{12}, plmscope::final_norm{},
                               plmscope::logits{}};
-  const std::vector<std::string> names{"embeddings", "resid_pre.0",   "resid_post.0", "resid_pre.1",
-                                       "resid_post.12", "final_norm", "logits"};
+  const std::vector<std::string> names{"embeddings",  "resid_pre.0",   "resid_post.0",
+                                       "resid_pre.1", "resid_post.12", "final_norm",
+                                       "logits"};
   for (std::size_t i = 0; i < all.size(); ++i) {
     CHECK(to_string(all[i]) == names[i]);
     CHECK(plmscope::parse_site(names[i]) == all[i]);
     // The order is that of the forward pass.
     for (std::size_t j = 0; j < all.size(); ++j) CHECK((all[i] < all[j]) == (i < j));
   }
-  CHECK(plmscope::resid_pre{3} != site(plmscope::resid_post{3}));
+  CHECK(site(plmscope::resid_pre{3}) != site(plmscope::resid_post{3}));
+  // Every kind, with the names of the comment in site.hpp.
+  for (int k = 0; k <= static_cast<int>(plmscope::site_kind::logits); ++k) {
+    const site at(static_cast<plmscope::site_kind>(k), 7);
+    CHECK(plmscope::parse_site(to_string(at)) == at);
+    CHECK((to_string(at).find(".7") != std::string::npos) == at.in_block());
+  }
 }
 
 TEST_CASE("texts that are no site are refused with the nearest names") {
-  for (const char* text : {"", ".", "resid_post", "resid_post.", "resid_post.-1", "resid_post.4x",
-                           "resid_post.04", "resid_post. 4", "resid_post.99999999999999999999",
-                           "embeddings.0", "logits.1", "Logits", "resid_mid.3", "final_norm "}) {
+  for (const char* text :
+       {"", ".", "resid_post", "resid_post.", "resid_post.-1", "resid_post.4x", "resid_post.04",
+        "resid_post. 4", "resid_post.99999999999999999999", "embeddings.0", "logits.1", "Logits",
+        "resid_middle.3", "mlp_out", "final_norm "}) {
     CAPTURE(text);
     CHECK(error_of([&] { plmscope::parse_site(text); }).starts_with("plm.107 "));
   }

@@ -9,6 +9,7 @@
 #include <plmscope/plm/packed_batch.hpp>
 #include <plmscope/plm/site.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -23,14 +24,13 @@ class keep_residues {
  public:
   keep_residues(site at, matrix<typename B::real, B>& out) : at_(at), out_(out) {}
 
-  site last_site() const { return at_; }
-  void operator()(B& be, site here, view<B> states, const batch_slice& slice) {
-    if (here != at_) return;
+  std::array<site, 1> sites() const noexcept { return {at_}; }
+  void operator()(B& be, site, view<B> states, const batch_slice& slice) {
     for (std::size_t s = 0; s < slice.sequences(); ++s) {
       const auto first = static_cast<std::size_t>(slice.offsets[s]) + 1;
       const auto last = static_cast<std::size_t>(slice.offsets[s + 1]) - 1;
       be.copy(const_view<B>(states.row_range(first, last - first)),
-               out_.all().row_range(next_, last - first));
+              out_.all().row_range(next_, last - first));
       next_ += last - first;
     }
   }
@@ -55,7 +55,8 @@ class esm2_reader {
         seed_(seed),
         tokens_per_batch_(tokens_per_batch) {
     model.check(at);
-    if (at.kind() == site_kind::logits) throw error(rules::acts_site, {.found = to_string(at)});
+    if (at.kind() == site_kind::logits || at.kind() == site_kind::attn_map)
+      throw error(rules::acts_site, {.found = to_string(at)});
     for (const auto& s : sequences_) total_rows_ += s.size();
     if (total_rows_ == 0) throw error(rules::acts_no_proteins, {.found = "no residue"});
   }
@@ -108,4 +109,4 @@ class esm2_reader {
   packed_batch batch_;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -5,12 +5,14 @@
 #include <plmscope/backend/cpu/attention.hpp>
 #include <plmscope/backend/cpu/dense.hpp>
 #include <plmscope/backend/cpu/gemm_eigen.hpp>
+#include <plmscope/backend/cpu/gradients.hpp>
 #include <plmscope/backend/cpu/optimizer.hpp>
 #include <plmscope/backend/cpu/rows.hpp>
 #include <plmscope/backend/cpu/select.hpp>
 #include <plmscope/backend/cpu/sparse.hpp>
 #include <plmscope/backend/cpu/transformer.hpp>
 #include <plmscope/backend/primitives.hpp>
+#include <plmscope/core/available_memory.hpp>
 #include <plmscope/core/thread_pool.hpp>
 
 #include <algorithm>
@@ -79,17 +81,25 @@ class basic_cpu {
     cpu_kernels::copy(*pool_, from, view<basic_cpu, U>(to.data(), from.rows(), from.cols()));
   }
   void synchronize() noexcept {}
+  std::uint64_t available_bytes() const { return available_memory(); }
 
   // Dense products.
   packed pack(cmat weight) {
     return packed(*pool_, weight.data(), weight.rows(), weight.cols(), weight.stride());
   }
+  void unpack(const packed& w, mat out) { w.unpack(out.data(), out.stride()); }
   void linear(cmat x, const packed& w, cmat bias, mat out, epilogue then = epilogue::none) {
     cpu_kernels::linear<Gemm>(*pool_, x, w, bias, out, then);
   }
-  void gemm_nt(cmat a, cmat b, mat c, Real beta = 0) { cpu_kernels::gemm_nt<Gemm>(*pool_, a, b, c, beta); }
-  void gemm_nn(cmat a, cmat b, mat c, Real beta = 0) { cpu_kernels::gemm_nn<Gemm>(*pool_, a, b, c, beta); }
-  void gemm_tn(cmat a, cmat b, mat c, Real beta = 0) { cpu_kernels::gemm_tn<Gemm>(*pool_, a, b, c, beta); }
+  void gemm_nt(cmat a, cmat b, mat c, Real beta = 0) {
+    cpu_kernels::gemm_nt<Gemm>(*pool_, a, b, c, beta);
+  }
+  void gemm_nn(cmat a, cmat b, mat c, Real beta = 0) {
+    cpu_kernels::gemm_nn<Gemm>(*pool_, a, b, c, beta);
+  }
+  void gemm_tn(cmat a, cmat b, mat c, Real beta = 0) {
+    cpu_kernels::gemm_tn<Gemm>(*pool_, a, b, c, beta);
+  }
 
   // Rows.
   void add_row(mat x, cmat row, Real alpha = 1) { cpu_kernels::add_row(*pool_, x, row, alpha); }
@@ -110,6 +120,9 @@ class basic_cpu {
   }
   void gather_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
     cpu_kernels::gather_rows(*pool_, x, ids, out);
+  }
+  void scatter_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
+    cpu_kernels::scatter_rows(*pool_, x, ids, out);
   }
   void scatter_add_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
     cpu_kernels::scatter_add_rows(*pool_, x, ids, out);
@@ -143,8 +156,7 @@ class basic_cpu {
   template <class Codes, class RowLoss>
   void reconstruct(const Codes& z, cmat dictionary, cmat bias, cmat target, const RowLoss& loss,
                    mat gradient, mat dz, mat rows) {
-    cpu_kernels::reconstruct(*pool_, z, dictionary, bias, target, loss, gradient, dz,
-                             rows);
+    cpu_kernels::reconstruct(*pool_, z, dictionary, bias, target, loss, gradient, dz, rows);
   }
   template <class Codes>
   void sampled_dot(const Codes& z, cmat gradient, cmat dictionary, mat dz) {
@@ -197,9 +209,17 @@ class basic_cpu {
                  std::size_t longest, mat out) {
     cpu_kernels::attention(*pool_, q, k, v, head_dim, offsets, longest, out);
   }
+  void softmax_rows(mat x) { cpu_kernels::softmax_rows(*pool_, x); }
+
+  // Gradients.
+  void layer_norm_backward(cmat x, cmat gain, cmat g, Real epsilon, mat out) {
+    cpu_kernels::layer_norm_backward(*pool_, x, gain, g, epsilon, out);
+  }
+  void gelu_backward(cmat x, mat g) { cpu_kernels::gelu_backward(*pool_, x, g); }
+  void softmax_backward(cmat p, mat g) { cpu_kernels::softmax_backward(*pool_, p, g); }
 
  private:
   std::shared_ptr<thread_pool> pool_;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -7,14 +7,15 @@
 #include <plmscope/backend/device/group.hpp>
 #include <plmscope/backend/device/launch_sparse.hpp>
 #include <plmscope/backend/device/launch_sums.hpp>
+#include <plmscope/backend/device/launcher.hpp>
 #include <plmscope/backend/device/precision.hpp>
 #include <plmscope/backend/device/rows.hpp>
+#include <plmscope/backend/device/softmax.hpp>
 #include <plmscope/backend/primitives.hpp>
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -30,10 +31,11 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// What each primitive computes, its shapes and its edge behaviour are stated once, in
 /// `backend/primitives.hpp`.
 template <class Real, class Runtime>
-class basic_device {
+class basic_device : public device_launcher<Runtime> {
+  using launcher = device_launcher<Runtime>;
+
  public:
   using real = Real;
-  using runtime_type = Runtime;
   template <class T>
   using buffer = device_buffer<T, Runtime>;
   using packed = typename Runtime::template packed<Real>;
@@ -46,9 +48,14 @@ class basic_device {
   static constexpr std::string_view id = Runtime::id;
   static constexpr std::string_view gemm_name() noexcept { return Runtime::products_name(); }
 
-  explicit basic_device(int device = 0) : run_(std::make_shared<Runtime>(device)) {}
+  explicit basic_device(int device = 0) : launcher(device) {}
 
-  Runtime& runtime() noexcept { return *run_; }
+  using launcher::allocate;
+  using launcher::each;
+  using launcher::entries;
+  using launcher::launch;
+  using launcher::rows;
+  using launcher::scratch;
 
   /// The same device, stream and memory with dense products in another precision. What was packed
   /// keeps the precision it was packed with.
@@ -57,15 +64,8 @@ class basic_device {
     other.precision_ = p;
     return other;
   }
-  product_precision precision() const noexcept { return precision_; }
 
   // Memory.
-  template <class T>
-  buffer<T> allocate(std::size_t n) {
-    buffer<T> b(run_, n);
-    run_->clear(b.get(), n * sizeof(T));
-    return b;
-  }
   template <class T>
   void fill(view<basic_device, T> x, T value) {
     each(x, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) { x.row_data(r)[c] = value; });
@@ -92,14 +92,24 @@ class basic_device {
                   from.stride() * sizeof(value));
     for (std::size_t i = 0; i < staged.size(); ++i) to[i] = static_cast<U>(staged[i]);
   }
-  void synchronize() { run_->wait(); }
 
   // Dense products.
   packed pack(cmat weight) {
     return packed(run_, weight.data(), weight.rows(), weight.cols(), weight.stride(), precision_);
   }
+  void unpack(const packed& w, mat out) { run_->unpack(w, out); }
   void linear(cmat x, const packed& w, cmat bias, mat out, epilogue then = epilogue::none) {
-    run_->product(x, w, out, then == epilogue::add ? Real{1} : Real{0});
+    if (then == epilogue::add) {
+      auto sum = this->template scratch<Real>(out.size());
+      const mat term(sum.get(), out.rows(), out.cols());
+      run_->product(x, w, term, Real{0});
+      each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+        const Real v = term.row_data(r)[c];
+        out.row_data(r)[c] += bias.empty() ? v : v + bias.data()[c];
+      });
+      return;
+    }
+    run_->product(x, w, out, Real{0});
     if (then == epilogue::gelu) {
       each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
         Real& v = out.row_data(r)[c];
@@ -186,9 +196,14 @@ class basic_device {
       out.row_data(r)[c] = x.row_data(ids.data()[r])[c];
     });
   }
+  void scatter_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
+    entries(ids.size(), x.cols(), [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+      out.row_data(ids.data()[r])[c] = x.row_data(x.rows() == 1 ? 0 : r)[c];
+    });
+  }
   void scatter_add_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
-    each(x, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
-      out.row_data(ids.data()[r])[c] += x.row_data(r)[c];
+    entries(ids.size(), x.cols(), [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+      out.row_data(ids.data()[r])[c] += x.row_data(x.rows() == 1 ? 0 : r)[c];
     });
   }
   void reciprocal(Real alpha, cmat x, mat out) {
@@ -215,7 +230,7 @@ class basic_device {
     });
   }
   bool all_finite(cmat x) {
-    buffer<double> bad = allocate<double>(1);
+    buffer<double> bad = this->template allocate<double>(1);
     device_kernels::launch_entry_sum(*this, x, view<basic_device, double>(bad.get(), 1),
                                      [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
                                        return device_kernels::finite_bits(x.row_data(r)[c]) ? 0.0
@@ -330,39 +345,30 @@ class basic_device {
                  std::size_t longest, mat out) {
     device_kernels::launch_attention(*this, q, k, v, head_dim, offsets, longest, out);
   }
+  void softmax_rows(mat x) {
+    using kernel = device_kernels::softmax_rows<mat>;
+    if (!x.empty()) launch(x.rows(), kernel::shared_bytes(), kernel{x});
+  }
 
-  /// f(row, col) for every entry of [rows, cols], in no order.
-  template <class F>
-  void entries(std::size_t rows, std::size_t cols, F f) {
-    const device_kernels::over_entries<F> kernel(f, rows, cols);
-    launch(kernel.blocks(), 0, kernel);
+  // Gradients.
+  void layer_norm_backward(cmat x, cmat gain, cmat g, Real epsilon, mat out) {
+    rows(x.rows(), device_kernels::layer_norm_backward<cmat, mat>{x, gain, g, out,
+                                                                  static_cast<double>(epsilon)});
   }
-  /// Runs a kernel (`backend/device/group.hpp`) in `blocks` blocks with that much shared memory
-  /// each.
-  template <class Kernel>
-  void launch(std::size_t blocks, std::size_t shared_bytes, const Kernel& kernel) {
-    if (blocks > 0) run_->launch(blocks, shared_bytes, kernel);
+  void gelu_backward(cmat x, mat g) {
+    each(g, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+      Real& v = g.row_data(r)[c];
+      v = static_cast<Real>(static_cast<double>(v) *
+                            device_kernels::gelu_slope(static_cast<double>(x.row_data(r)[c])));
+    });
   }
-  /// Memory for the duration of a primitive; its content is arbitrary. Stream order makes it safe
-  /// to give back while kernels that use it are still queued.
-  template <class T>
-  buffer<T> scratch(std::size_t n) {
-    return buffer<T>(run_, n);
+  void softmax_backward(cmat p, mat g) {
+    rows(g.rows(), device_kernels::softmax_backward<cmat, mat>{p, g});
   }
 
  private:
-  template <class V, class F>
-  void each(V x, F f) {
-    const bool flat = x.rows() <= 1;
-    entries(flat ? (x.empty() ? 0 : 1) : x.rows(), x.cols(), f);
-  }
-  template <class Kernel>
-  void rows(std::size_t count, const Kernel& kernel) {
-    launch(count, 0, kernel);
-  }
-
-  std::shared_ptr<Runtime> run_;
-  product_precision precision_ = product_precision::fp32;
+  using launcher::precision_;
+  using launcher::run_;
 };
 
 }  // namespace plmscope::inline PLMSCOPE_ABI

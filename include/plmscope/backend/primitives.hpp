@@ -23,10 +23,13 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   upload(span, x)           host numbers into x, row by row, with conversion
 //   download(x, span)         x to the host, row by row, with conversion; waits
 //   synchronize()             waits until queued work is done (host backends: nothing)
+//   available_bytes()         memory that can still be allocated; 0 where nobody knows
 // Dense products (real arithmetic of the backend; a row of the result depends on its own row of the
 // left operand only, bit for bit; with OpenBLAS that holds to rounding)
 //   pack(w)                   copies weights [n, k] into the form the product likes best
-//   linear(x, w, bias, out, then)   out[m, n] = x[m, k] w[n, k]^T + bias, then the epilogue
+//   unpack(w, out)            the weights [n, k] again, as they were rounded by packing
+//   linear(x, w, bias, out, then)   out[m, n] = x[m, k] w[n, k]^T + bias, then the epilogue; the
+//                             same bits as without one and the epilogue after it
 //   gemm_nt(a, b, c, beta)    c[m, n] = a[m, k] b[n, k]^T + beta c
 //   gemm_nn(a, b, c, beta)    c[m, n] = a[m, k] b[k, n] + beta c
 //   gemm_tn(a, b, c, beta)    c[m, n] = a[k, m]^T b[k, n] + beta c
@@ -44,7 +47,9 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   affine_rows(x, shift, factor, out)      out[i, :] = (x[i, :] + shift[i]) * factor[i];
 //                             out may be x
 //   gather_rows(x, ids, out)  out[i, :] = x[ids[i], :]
-//   scatter_add_rows(x, ids, out)           out[ids[i], :] += x[i, :]; ids are distinct
+//   scatter_rows(x, ids, out) out[ids[i], :] = x[i, :]; ids are distinct; an x of one row goes to
+//                             all of them
+//   scatter_add_rows(x, ids, out)           out[ids[i], :] += x[i, :], likewise
 //   reciprocal(alpha, x, out) out[i, j] = alpha / x[i, j], 0 where x is 0; out may be x
 //   row_dots(a, b, out)       out[i] = <a_i, b_i>
 //   column_dots(a, b, out)    out[j] = sum_i a[i, j] b[i, j]
@@ -87,6 +92,11 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //                             pairs (j, j + head_dim / 2) by the row of the tables at positions[i]
 //   attention(q, k, v, head_dim, offsets, longest, out)   softmax(q k^T) v per sequence (rows
 //                             offsets[s] .. offsets[s + 1]) and head; no scaling inside
+//   softmax_rows(x)           x[i, :] = e^(x[i, :] - max) / sum, in place; a NaN spoils its row
+// Gradients of these (g: the gradient with respect to the result)
+//   layer_norm_backward(x, gain, g, eps, out)   with respect to x; out may be g
+//   gelu_backward(x, g)       g *= gelu'(x), in place
+//   softmax_backward(p, g)    g = p o (g - <p, g>) row by row, in place; p = softmax's result
 
 /// What a linear map does with its result.
 enum class epilogue {
@@ -144,4 +154,4 @@ concept backend = requires(B& be, std::size_t n) {
   be.synchronize();
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/primitives.hpp>
 #include <plmscope/backend/reference/basic.hpp>
 #include <plmscope/backend/reference/transformer.hpp>
-#include <plmscope/backend/primitives.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -61,9 +61,8 @@ class reference {
   }
   template <class T, class U>
   void upload(std::span<const T> from, view<reference, U> to) {
-    each(to, [&](std::size_t r, std::size_t j) {
-      to(r, j) = static_cast<U>(from[r * to.cols() + j]);
-    });
+    each(to,
+         [&](std::size_t r, std::size_t j) { to(r, j) = static_cast<U>(from[r * to.cols() + j]); });
   }
   template <class T, class U>
   void download(view<reference, T> from, std::span<U> to) {
@@ -72,12 +71,14 @@ class reference {
     });
   }
   void synchronize() noexcept {}
+  std::uint64_t available_bytes() const { return 0; }
 
   packed pack(cmat w) {
     packed p{buffer<double>(w.size()), w.rows(), w.cols()};
     copy(w, mat(p.weights.get(), p.n, p.k));
     return p;
   }
+  void unpack(const packed& w, mat out) { copy(cmat(w.weights.get(), w.n, w.k), out); }
   void linear(cmat x, const packed& w, cmat bias, mat out, epilogue then = epilogue::none) {
     gemm_nt(x, cmat(w.weights.get(), w.n, w.k), out, then == epilogue::add ? 1.0 : 0.0);
     if (!bias.empty()) add_row(out, bias);
@@ -148,11 +149,19 @@ class reference {
   void gather_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
     each(out, [&](std::size_t r, std::size_t j) { out(r, j) = x(ids[r], j); });
   }
+  void scatter_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
+    for (std::size_t r = 0; r < ids.size(); ++r) {
+      copy(x.row_range(x.rows() == 1 ? 0 : r, 1), out.row_range(ids[r], 1));
+    }
+  }
   void scatter_add_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
-    each(x, [&](std::size_t r, std::size_t j) { out(ids[r], j) += x(r, j); });
+    for (std::size_t r = 0; r < ids.size(); ++r) {
+      add_row(out.row_range(ids[r], 1), x.row_range(x.rows() == 1 ? 0 : r, 1));
+    }
   }
   void reciprocal(double alpha, cmat x, mat out) {
-    each(out, [&](std::size_t r, std::size_t j) { out(r, j) = x(r, j) == 0 ? 0 : alpha / x(r, j); });
+    each(out,
+         [&](std::size_t r, std::size_t j) { out(r, j) = x(r, j) == 0 ? 0 : alpha / x(r, j); });
   }
   void row_dots(cmat a, cmat b, mat out) {
     fill(out, 0.0);
@@ -247,6 +256,12 @@ class reference {
                  std::size_t longest, mat out) {
     naive::attention(q, k, v, head_dim, offsets, longest, out);
   }
+  void softmax_rows(mat x) { naive::softmax_rows(x); }
+  void layer_norm_backward(cmat x, cmat gain, cmat g, double epsilon, mat out) {
+    naive::layer_norm_backward(x, gain, g, epsilon, out);
+  }
+  void gelu_backward(cmat x, mat g) { naive::gelu_backward(x, g); }
+  void softmax_backward(cmat p, mat g) { naive::softmax_backward(p, g); }
 
  private:
   template <class V, class F>
@@ -257,4 +272,4 @@ class reference {
   }
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -17,33 +17,32 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 /// A hook that copies the states of chosen sites to host memory, for all rows of the batch.
 /// `esm.forward(batch, keep); keep.states(final_norm{})`. Start a new batch with `clear()`.
+///
+/// Of `attn_map` the maps of all sequences stand one after another: [H n, n] numbers for each.
 template <class Real = float>
 class collect {
  public:
   explicit collect(std::vector<site> sites) {
     for (const site& at : sites) {
-      if (find(at) == nullptr) kept_.push_back({at, 0, {}});
+      if (find(at) == nullptr) {
+        sites_.push_back(at);
+        kept_.emplace_back();
+      }
     }
   }
 
-  site last_site() const {
-    return kept_.empty() ? site() : std::ranges::max_element(kept_, {}, &kept::at)->at;
-  }
+  const std::vector<site>& sites() const noexcept { return sites_; }
   template <class B>
   void operator()(B& be, site at, view<B> states, const batch_slice& rows) {
     kept* const to = find(at);
     if (to == nullptr) return;
     to->width = states.cols();
-    const std::size_t first = rows.first_row * states.cols();
+    const std::size_t first =
+        at.kind() == site_kind::attn_map ? to->values.size() : rows.first_row * states.cols();
     to->values.resize(first + states.size());
     be.download(states, std::span<Real>(to->values).subspan(first));
   }
 
-  std::vector<site> sites() const {
-    std::vector<site> all;
-    for (const kept& k : kept_) all.push_back(k.at);
-    return all;
-  }
   /// [rows of the batch, width], row-major. Errors: plm.117.
   std::span<const Real> states(const site& at) const { return require(at).values; }
   std::size_t width(const site& at) const { return require(at).width; }
@@ -53,25 +52,21 @@ class collect {
 
  private:
   struct kept {
-    site at;
-    std::size_t width;
+    std::size_t width = 0;
     std::vector<Real> values;
   };
 
-  const kept* find(const site& at) const noexcept {
-    const auto i = std::ranges::find(kept_, at, &kept::at);
-    return i == kept_.end() ? nullptr : &*i;
-  }
   kept* find(const site& at) noexcept {
-    const auto i = std::ranges::find(kept_, at, &kept::at);
-    return i == kept_.end() ? nullptr : &*i;
+    const auto i = std::ranges::find(sites_, at);
+    return i == sites_.end() ? nullptr : &kept_[static_cast<std::size_t>(i - sites_.begin())];
   }
   const kept& require(const site& at) const {
-    if (const kept* k = find(at)) return *k;
+    if (const kept* k = const_cast<collect*>(this)->find(at)) return *k;
     throw error(rules::state_not_kept, {.where = "collect", .found = to_string(at)});
   }
 
-  std::vector<kept> kept_;
+  std::vector<site> sites_;
+  std::vector<kept> kept_;  // one per site
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -7,7 +7,9 @@
 #include <plmscope/plm/esm2_weights.hpp>
 #include <plmscope/plm/hook.hpp>
 #include <plmscope/plm/packed_batch.hpp>
+#include <plmscope/plm/rotary.hpp>
 #include <plmscope/plm/site.hpp>
+#include <plmscope/plm/site_set.hpp>
 #include <plmscope/tensor/matrix.hpp>
 
 #include <algorithm>
@@ -16,6 +18,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -59,34 +62,54 @@ class esm2 {
   std::size_t layers() const noexcept { return config().layers; }
   std::size_t d_model() const noexcept { return config().d_model; }
   bool has_head() const noexcept { return weights_.has_head; }
-  /// Width of the states at a site: 33 for logits, d_model elsewhere.
+  /// Width of the states at a site: 33 for logits, that of the MLP's hidden layer for `mlp_pre` and
+  /// `mlp_act`, d_model elsewhere; 0 for `attn_map`, whose width is the length of the sequence.
   std::size_t width(const site& at) const noexcept {
-    return at.kind() == site_kind::logits ? config().vocabulary : d_model();
+    switch (at.kind()) {
+      case site_kind::logits:
+        return config().vocabulary;
+      case site_kind::mlp_pre:
+      case site_kind::mlp_act:
+        return config().feed_forward;
+      case site_kind::attn_map:
+        return 0;
+      default:
+        return d_model();
+    }
   }
   /// Model and site, as files made from its activations state them.
   activation_source source(const site& at) const {
     return {identity().name, identity().content_hash, to_string(at)};
   }
   Backend& backend() noexcept { return be_; }
+  const esm2_weights<Backend>& weights() const noexcept { return weights_; }
+  /// What queries are multiplied with: 1 / sqrt(head width).
+  real query_scale() const noexcept {
+    return static_cast<real>(1 / std::sqrt(static_cast<double>(config().head_dim())));
+  }
 
   /// Runs the batch through the model, in slices of whole sequences of at most `tokens_per_pass`
-  /// tokens (a longer sequence is a slice of its own), and shows the hook every site up to its
-  /// `last_site()`; later layers are not computed. Results leave through the hook only. Memory: a
-  /// workspace for one slice, kept between calls. Not for several threads at once.
-  /// Errors: plm.108 for a site outside of the model, plm.114 for logits without an LM head.
-  template <class Hook = no_hook>
-  void forward(const packed_batch& batch, Hook&& hook = {}) {
+  /// tokens (a longer sequence is a slice of its own), shows the hook its sites, and stops after
+  /// the last of them; a hook without sites costs nothing. Results leave through the hook only.
+  /// Memory: a workspace for one slice, kept between calls. Not for several threads at once.
+  /// Errors: plm.108 for a site outside of the model, plm.114 for logits without an LM head,
+  /// plm.130 for attention maps larger than memory.
+  template <class Hook>
+  void forward(const packed_batch& batch, Hook&& hook) {
     static_assert(require_hook<std::remove_cvref_t<Hook>, Backend>::value);
-    const site last = hook.last_site();
-    check(last);
+    const auto& sites = hook.sites();
+    for (const site& at : sites) check(at);
+    const site_set wanted(sites);
+    if (wanted.empty()) return;
     for (std::size_t first = 0; first < batch.sequences();) {
       std::size_t end = first + 1;
       const std::size_t start = batch.first_row(first);
       while (end < batch.sequences() && batch.first_row(end + 1) - start <= tokens_per_pass_) ++end;
-      run(batch, first, end, hook, last);
+      run(batch, first, end, hook, wanted);
       first = end;
     }
   }
+  void forward(const packed_batch& batch) { forward(batch, no_hook{}); }
 
   /// Refuses a site that this model does not have (plm.108, plm.114).
   void check(const site& at) const {
@@ -98,80 +121,186 @@ class esm2 {
     }
   }
 
+  /// Refuses (plm.130) what would not fit into the memory that is free now; less than 64 MiB always
+  /// does.
+  void require_memory(double bytes, const std::string& what) const {
+    constexpr double small = 64.0 * (1 << 20);
+    if (bytes < small) return;
+    const auto free = static_cast<double>(be_.available_bytes());
+    if (free == 0 || bytes <= free) return;
+    const auto count = [](double n) { return std::to_string(static_cast<std::uint64_t>(n)); };
+    throw error(rules::memory, {.where = what,
+                                .expected = count(bytes) + " bytes",
+                                .found = count(free) + " bytes free",
+                                .remedy = "cut the sequence into windows, or read fewer sites"});
+  }
+
  private:
   using mat = view<Backend, real>;
   using cmat = const_view<Backend>;
   template <class T>
   using device = matrix<T, Backend>;
 
-  struct rotary_table {
-    device<real> cosines;
-    device<real> sines;
+  /// One slice on its way through the model. `reached(at, states)` shows a site to the hook if it
+  /// asked for it, and is true where the pass ends.
+  template <class Hook>
+  struct slice_pass {
+    Backend& be;
+    Hook& hook;
+    const site_set& wanted;
+    batch_slice slice;
+
+    bool wants(const site& at) const noexcept { return wanted.contains(at); }
+    bool reached(const site& at, mat states) {
+      if (!wants(at)) return false;
+      hook(be, at, states, slice);
+      return at == wanted.last();
+    }
   };
 
   template <class Hook>
   void run(const packed_batch& batch, std::size_t first, std::size_t end, Hook& hook,
-           const site& last) {
+           const site_set& wanted) {
     prepare(batch, first, end);
     const std::size_t rows = tokens_.cols();
     const std::size_t d = d_model();
     const real epsilon = static_cast<real>(config().layer_norm_epsilon);
-    const batch_slice slice{first, batch.first_row(first), host_offsets_,
-                            batch.tokens().subspan(batch.first_row(first), rows),
-                            batch.positions().subspan(batch.first_row(first), rows)};
-    // True when the pass ends here.
-    const auto reached = [&](const site& at, mat states) {
-      if constexpr (!std::is_same_v<std::remove_cvref_t<Hook>, no_hook>) {
-        hook(be_, at, states, slice);
-      }
-      return at == last;
-    };
+    slice_pass<Hook> pass{be_,
+                          hook,
+                          wanted,
+                          {first, batch.first_row(first), host_offsets_,
+                           batch.tokens().subspan(batch.first_row(first), rows),
+                           batch.positions().subspan(batch.first_row(first), rows)}};
 
     stream_.reshape(be_, rows, d);
     be_.embed(weights_.tokens, tokens_, scales_, stream_);
-    if (reached(embeddings{}, stream_)) return;
+    if (pass.reached(embeddings{}, stream_)) return;
     for (std::size_t l = 0; l < layers(); ++l) {
-      if (reached(resid_pre{l}, stream_)) return;
-      block(weights_.blocks[l], epsilon);
-      if (reached(resid_post{l}, stream_)) return;
+      if (attention(l, pass) || feed_forward(l, pass)) return;
     }
     normed_.reshape(be_, rows, d);
     be_.layer_norm(stream_, weights_.final_gain, weights_.final_bias, epsilon, normed_);
-    if (reached(final_norm{}, normed_)) return;
+    if (pass.reached(final_norm{}, normed_)) return;
     be_.linear(normed_, weights_.head, weights_.head_bias, stream_, epilogue::gelu);
     be_.layer_norm(stream_, weights_.head_gain, weights_.head_norm_bias, epsilon, stream_);
     logits_.reshape(be_, rows, config().vocabulary);
     be_.linear(stream_, weights_.decoder, weights_.decoder_bias, logits_);
-    static_cast<void>(reached(logits{}, logits_));
+    pass.reached(logits{}, logits_);
   }
 
-  void block(const esm2_block<Backend>& w, real epsilon) {
+  // stream += attention of block l. True where the pass ends.
+  template <class Pass>
+  bool attention(std::size_t l, Pass& pass) {
+    const auto& w = weights_.blocks[l];
     const std::size_t rows = stream_.rows();
     const std::size_t d = d_model();
     const std::size_t head_dim = config().head_dim();
     normed_.reshape(be_, rows, d);
     wide_.reshape(be_, rows, std::max(3 * d, config().feed_forward));
+    if (pass.reached(resid_pre{l}, stream_)) return true;
+    be_.layer_norm(stream_, w.attention_gain, w.attention_bias,
+                   static_cast<real>(config().layer_norm_epsilon), normed_);
+    if (pass.reached(attn_in{l}, normed_)) return true;
 
-    be_.layer_norm(stream_, w.attention_gain, w.attention_bias, epsilon, normed_);
     const mat qkv(wide_.data(), rows, 3 * d);
+    const mat q = qkv.col_range(0, d);
+    const mat k = qkv.col_range(d, d);
+    const mat v = qkv.col_range(2 * d, d);
     be_.linear(normed_, w.qkv, w.qkv_bias, qkv);
+    if (pass.reached(attn_query{l}, q) || pass.reached(attn_key{l}, k) ||
+        pass.reached(attn_value{l}, v)) {
+      return true;
+    }
     const auto& table = rotary_[w.rotary];
-    be_.rotary(qkv.col_range(0, d), qkv.col_range(d, d), head_dim, positions_, table.cosines,
-               table.sines, static_cast<real>(1 / std::sqrt(static_cast<double>(head_dim))));
-    be_.attention(qkv.col_range(0, d), qkv.col_range(d, d), qkv.col_range(2 * d, d), head_dim,
-                  offsets_, longest_, normed_);
-    be_.linear(normed_, w.output, w.output_bias, stream_, epilogue::add);
+    be_.rotary(q, k, head_dim, positions_, table.cosines(), table.sines(), query_scale());
+    if (!pass.wants(attn_map{l})) {
+      be_.attention(q, k, v, head_dim, offsets_, longest_, normed_);
+    } else if (attention_by_maps(l, q, k, v, pass)) {
+      return true;
+    }
+    if (pass.reached(attn_ctx{l}, normed_)) return true;
+    return add_branch(attn_out{l}, normed_, w.output, w.output_bias, pass) ||
+           pass.reached(resid_mid{l}, stream_);
+  }
 
-    be_.layer_norm(stream_, w.feed_forward_gain, w.feed_forward_bias, epsilon, normed_);
-    const mat hidden(wide_.data(), rows, config().feed_forward);
-    be_.linear(normed_, w.expand, w.expand_bias, hidden, epilogue::gelu);
-    be_.linear(hidden, w.contract, w.contract_bias, stream_, epilogue::add);
+  // stream += MLP of block l. True where the pass ends.
+  template <class Pass>
+  bool feed_forward(std::size_t l, Pass& pass) {
+    const auto& w = weights_.blocks[l];
+    be_.layer_norm(stream_, w.feed_forward_gain, w.feed_forward_bias,
+                   static_cast<real>(config().layer_norm_epsilon), normed_);
+    if (pass.reached(mlp_in{l}, normed_)) return true;
+    const mat hidden(wide_.data(), stream_.rows(), config().feed_forward);
+    if (pass.wants(mlp_pre{l})) {
+      be_.linear(normed_, w.expand, w.expand_bias, hidden);
+      if (pass.reached(mlp_pre{l}, hidden)) return true;
+      be_.gelu(hidden);
+    } else {
+      be_.linear(normed_, w.expand, w.expand_bias, hidden, epilogue::gelu);
+    }
+    if (pass.reached(mlp_act{l}, hidden)) return true;
+    return add_branch(mlp_out{l}, hidden, w.contract, w.contract_bias, pass) ||
+           pass.reached(resid_post{l}, stream_);
+  }
+
+  // stream += x w^T + bias, the sum shown at `at`. The same bits whether it is shown or not.
+  template <class Pass>
+  bool add_branch(const site& at, cmat x, const typename Backend::packed& w, cmat bias,
+                  Pass& pass) {
+    if (!pass.wants(at)) {
+      be_.linear(x, w, bias, stream_, epilogue::add);
+      return false;
+    }
+    branch_.reshape(be_, stream_.rows(), d_model());
+    be_.linear(x, w, bias, branch_);
+    if (pass.reached(at, branch_)) return true;
+    be_.axpy(real{1}, branch_, stream_);
+    return false;
+  }
+
+  // Attention through the map of one sequence after another, [heads n, n] each.
+  template <class Pass>
+  bool attention_by_maps(std::size_t l, cmat q, cmat k, cmat v, Pass& pass) {
+    const std::size_t head_dim = config().head_dim();
+    const batch_slice whole = pass.slice;
+    for (std::size_t s = 0; s < whole.sequences(); ++s) {
+      const auto first = static_cast<std::size_t>(whole.offsets[s]);
+      const auto n = static_cast<std::size_t>(whole.offsets[s + 1]) - first;
+      require_memory(static_cast<double>(config().heads) * static_cast<double>(n) *
+                         static_cast<double>(n) * sizeof(real),
+                     to_string(attn_map{l}) + " of " + std::to_string(n) + " tokens");
+      maps_.reshape(be_, config().heads * n, n);
+      const auto head = [&](cmat x, std::size_t h) {
+        return x.row_range(first, n).col_range(h * head_dim, head_dim);
+      };
+      for (std::size_t h = 0; h < config().heads; ++h) {
+        be_.gemm_nt(head(q, h), head(k, h), maps_.all().row_range(h * n, n));
+      }
+      be_.softmax_rows(maps_);
+      const std::int64_t alone[2]{0, static_cast<std::int64_t>(n)};
+      pass.slice = {whole.first_sequence + s, whole.first_row + first, alone,
+                    whole.tokens.subspan(first, n), whole.positions.subspan(first, n)};
+      const bool end = pass.reached(attn_map{l}, maps_);
+      pass.slice = whole;
+      if (end) continue;  // the other sequences have maps too
+      for (std::size_t h = 0; h < config().heads; ++h) {
+        be_.gemm_nn(maps_.all().row_range(h * n, n), head(v, h),
+                    normed_.all().row_range(first, n).col_range(h * head_dim, head_dim));
+      }
+    }
+    return pass.wanted.last() == site(attn_map{l});
   }
 
   // Tokens, positions, offsets and scales of sequences [first, end) into backend memory.
   void prepare(const packed_batch& batch, std::size_t first, std::size_t end) {
     const std::size_t start = batch.first_row(first);
     const std::size_t rows = batch.first_row(end) - start;
+    if (rows > stream_.rows()) {
+      require_memory(
+          static_cast<double>(rows) * sizeof(real) *
+              static_cast<double>(3 * d_model() + std::max(3 * d_model(), config().feed_forward)),
+          "sequences of " + std::to_string(rows) + " tokens");
+    }
     host_offsets_.clear();
     host_scales_.assign(rows, real{1});
     longest_ = 0;
@@ -188,7 +317,9 @@ class esm2 {
     put(batch.positions().subspan(start, rows), positions_);
     put(std::span<const std::int64_t>(host_offsets_), offsets_);
     put(std::span<const real>(host_scales_), scales_);
-    grow_rotary(longest_);
+    for (std::size_t t = 0; t < rotary_.size(); ++t) {
+      rotary_[t].grow(be_, weights_.inv_freq[t], longest_);
+    }
   }
 
   template <class T>
@@ -197,33 +328,10 @@ class esm2 {
     be_.upload(from, to.all());
   }
 
-  // Row p of a table: cosine and sine of p * inv_freq, the angle rounded to the backend's reals.
-  void grow_rotary(std::size_t length) {
-    for (std::size_t t = 0; t < rotary_.size(); ++t) {
-      auto& table = rotary_[t];
-      if (table.cosines.rows() >= length) continue;
-      const std::size_t rows = std::max<std::size_t>(length, 2 * table.cosines.rows());
-      const std::vector<float>& frequencies = weights_.inv_freq[t];
-      std::vector<double> cosines;
-      std::vector<double> sines;
-      for (std::size_t p = 0; p < rows; ++p) {
-        for (const float f : frequencies) {
-          const real angle = static_cast<real>(p) * static_cast<real>(f);
-          cosines.push_back(std::cos(static_cast<double>(angle)));
-          sines.push_back(std::sin(static_cast<double>(angle)));
-        }
-      }
-      table.cosines = device<real>(be_, rows, frequencies.size());
-      table.sines = device<real>(be_, rows, frequencies.size());
-      be_.upload(std::span<const double>(cosines), table.cosines.all());
-      be_.upload(std::span<const double>(sines), table.sines.all());
-    }
-  }
-
   Backend be_;
   esm2_weights<Backend> weights_;
   std::size_t tokens_per_pass_;
-  std::vector<rotary_table> rotary_;  // one per entry of weights_.inv_freq
+  std::vector<rotary_table<Backend>> rotary_;  // one per entry of weights_.inv_freq
   std::vector<std::int64_t> host_offsets_;
   std::vector<real> host_scales_;
   std::size_t longest_ = 0;
@@ -234,7 +342,9 @@ class esm2 {
   device<real> stream_;  // the residual stream, [rows, d]
   device<real> normed_;  // layer norm output, then attention output
   device<real> wide_;    // q, k, v, then the feed-forward activations
+  device<real> branch_;  // what a sub-layer adds to the stream, where a hook looks at it
+  device<real> maps_;    // attention of one sequence, where a hook looks at it
   device<real> logits_;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

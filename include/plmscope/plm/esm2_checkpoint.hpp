@@ -66,6 +66,10 @@ class esm2_checkpoint {
   bool has_head() const noexcept { return file_.contains("lm_head.dense.weight"); }
   bool has_decoder() const noexcept { return file_.contains("lm_head.decoder.weight"); }
 
+  bool has_contact_head() const noexcept {
+    return file_.contains(own_name("esm.contact_head.regression.weight"));
+  }
+
   /// Reads a tensor by its name in the full layout (`esm.encoder...`); the shape is checked.
   template <class Real>
   void read(std::string_view name, std::initializer_list<std::size_t> shape,
@@ -146,10 +150,9 @@ class esm2_checkpoint {
 
   // One per block (published files), or one for all (saved by transformers 5).
   const tensor_info* stored_inv_freq(std::size_t layer) const {
-    for (const std::string& name :
-         {block_name(layer) + "attention.self.rotary_embeddings.inv_freq",
-          std::string("esm.rotary_embeddings.inv_freq"),
-          std::string("esm.encoder.rotary_embeddings.inv_freq")}) {
+    for (const std::string& name : {block_name(layer) + "attention.self.rotary_embeddings.inv_freq",
+                                    std::string("esm.rotary_embeddings.inv_freq"),
+                                    std::string("esm.encoder.rotary_embeddings.inv_freq")}) {
       if (const tensor_info* t = file_.find(own_name(name))) return t;
     }
     return nullptr;
@@ -198,10 +201,10 @@ class esm2_checkpoint {
     double value = 0;
     const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (failure != std::errc() || end == text.data() || !(value > 0) || !(value < 1e9)) {
-      throw error(rules::config_number, {.where = "config.json beside " + file_.where() + ", " +
-                                                  std::string(key),
-                                         .expected = "a positive number",
-                                         .found = text.substr(0, 40)});
+      throw error(rules::config_number,
+                  {.where = "config.json beside " + file_.where() + ", " + std::string(key),
+                   .expected = "a positive number",
+                   .found = text.substr(0, 40)});
     }
     return value;
   }
@@ -229,9 +232,9 @@ class esm2_checkpoint {
   }
 
   [[noreturn]] void refuse(std::string expected, std::string found) const {
-    throw error(rules::model_architecture, {.where = file_.where(),
-                                            .expected = std::move(expected),
-                                            .found = std::move(found)});
+    throw error(
+        rules::model_architecture,
+        {.where = file_.where(), .expected = std::move(expected), .found = std::move(found)});
   }
   [[noreturn]] void fail_heads(std::string found) const {
     throw error(rules::model_heads,
@@ -256,4 +259,4 @@ class esm2_checkpoint {
   model_identity identity_;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -17,43 +17,100 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-// Places in the forward pass where states can be read and changed. Blocks are counted from 0.
+/// The places in the forward pass where states can be read and changed, in the order in which the
+/// pass meets them; those from `resid_pre` to `resid_post` exist once per block.
+///
+///   h = resid_pre
+///   attn_in = norm(h);  q, k, v = attn_query, attn_key, attn_value = linear maps of attn_in
+///   attn_map = softmax(rotated q k^T / sqrt(head width))          attn_ctx = attn_map v
+///   attn_out = linear(attn_ctx)                                   resid_mid = h + attn_out
+///   mlp_in = norm(resid_mid);  mlp_pre = linear(mlp_in);  mlp_act = gelu(mlp_pre)
+///   mlp_out = linear(mlp_act)                                     resid_post = resid_mid + mlp_out
+enum class site_kind : std::uint8_t {
+  embeddings,
+  resid_pre,
+  attn_in,
+  attn_query,
+  attn_key,
+  attn_value,
+  attn_map,
+  attn_ctx,
+  attn_out,
+  resid_mid,
+  mlp_in,
+  mlp_pre,
+  mlp_act,
+  mlp_out,
+  resid_post,
+  final_norm,
+  logits
+};
+
+/// A place of the whole model.
+template <site_kind Kind>
+struct model_site {};
+/// A place in block `layer`, counted from 0.
+template <site_kind Kind>
+struct block_site {
+  std::size_t layer = 0;
+};
+
 // Hugging Face's `hidden_states[i]` is `embeddings` for 0, `resid_post{i - 1}` in between and
-// `final_norm` for the last (see `hidden_state_site`).
+// `final_norm` for the last (see `hidden_state_site`). Width d unless said.
 
-/// After token-dropout rescaling, before block 0. Width d.
-struct embeddings {};
-/// The residual stream as block `layer` reads it. Width d.
-struct resid_pre {
-  std::size_t layer = 0;
-};
-/// The residual stream as block `layer` leaves it, without any layer norm. Width d.
-struct resid_post {
-  std::size_t layer = 0;
-};
-/// After the final layer norm: the model's last hidden state. Width d.
-struct final_norm {};
+/// After token-dropout rescaling, before block 0.
+using embeddings = model_site<site_kind::embeddings>;
+/// The residual stream as the block reads it: block 0 the embeddings, block l what l - 1 left.
+using resid_pre = block_site<site_kind::resid_pre>;
+/// After the layer norm before attention: what queries, keys and values are maps of.
+using attn_in = block_site<site_kind::attn_in>;
+/// Queries, heads side by side, with bias, before scaling and rotation.
+using attn_query = block_site<site_kind::attn_query>;
+/// Keys, before rotation.
+using attn_key = block_site<site_kind::attn_key>;
+using attn_value = block_site<site_kind::attn_value>;
+/// Attention probabilities. Shown once per sequence: of n tokens and H heads, [H n, n], row h n + i
+/// the weights of query i of head h. Asking for it takes H n^2 numbers of memory, and attention is
+/// then computed from it, so states behind it agree with those of other passes to rounding only.
+using attn_map = block_site<site_kind::attn_map>;
+/// Mixed values, heads side by side: what the output projection of attention reads.
+using attn_ctx = block_site<site_kind::attn_ctx>;
+/// What attention adds to the residual stream, bias included.
+using attn_out = block_site<site_kind::attn_out>;
+/// The residual stream between attention and MLP.
+using resid_mid = block_site<site_kind::resid_mid>;
+/// After the layer norm before the MLP.
+using mlp_in = block_site<site_kind::mlp_in>;
+/// Hidden layer of the MLP before the GELU. Width 4 d in every published ESM-2.
+using mlp_pre = block_site<site_kind::mlp_pre>;
+/// Hidden layer of the MLP after the GELU: the model's "neurons". Width as `mlp_pre`.
+using mlp_act = block_site<site_kind::mlp_act>;
+/// What the MLP adds to the residual stream, bias included.
+using mlp_out = block_site<site_kind::mlp_out>;
+/// The residual stream as the block leaves it, without any layer norm.
+using resid_post = block_site<site_kind::resid_post>;
+/// After the final layer norm: the model's last hidden state.
+using final_norm = model_site<site_kind::final_norm>;
 /// Scores of the 33 tokens.
-struct logits {};
+using logits = model_site<site_kind::logits>;
 
-enum class site_kind : std::uint8_t { embeddings, resid_pre, resid_post, final_norm, logits };
-
-/// Any of the places above as one value. Ordered as the forward pass meets them.
+/// Any of these places as one value, ordered as the forward pass meets them.
 class site {
  public:
   constexpr site() noexcept = default;
-  constexpr site(plmscope::embeddings) noexcept {}
-  constexpr site(plmscope::resid_pre at) noexcept : kind_(site_kind::resid_pre), layer_(at.layer) {}
-  constexpr site(plmscope::resid_post at) noexcept
-      : kind_(site_kind::resid_post), layer_(at.layer) {}
-  constexpr site(plmscope::final_norm) noexcept : kind_(site_kind::final_norm) {}
-  constexpr site(plmscope::logits) noexcept : kind_(site_kind::logits) {}
+  template <site_kind Kind>
+  constexpr site(model_site<Kind>) noexcept : kind_(Kind) {}
+  template <site_kind Kind>
+  constexpr site(block_site<Kind> at) noexcept : kind_(Kind), layer_(at.layer) {}
+  /// `layer` is ignored for a place of the whole model.
+  constexpr site(site_kind kind, std::size_t layer) noexcept
+      : kind_(kind), layer_(in_block() ? layer : 0) {}
 
   constexpr site_kind kind() const noexcept { return kind_; }
-  /// Block of `resid_pre` and `resid_post`; 0 elsewhere.
+  /// Block of a site in a block; 0 elsewhere.
   constexpr std::size_t layer() const noexcept { return layer_; }
   constexpr bool in_block() const noexcept {
-    return kind_ == site_kind::resid_pre || kind_ == site_kind::resid_post;
+    return kind_ >= site_kind::resid_pre && kind_ <= site_kind::resid_post;
   }
 
   friend constexpr bool operator==(const site&, const site&) noexcept = default;
@@ -65,8 +122,7 @@ class site {
 
  private:
   constexpr int stage() const noexcept {
-    if (in_block()) return 1;
-    return kind_ == site_kind::embeddings ? 0 : kind_ == site_kind::final_norm ? 2 : 3;
+    return kind_ < site_kind::resid_pre ? 0 : kind_ > site_kind::resid_post ? 2 : 1;
   }
   site_kind kind_ = site_kind::embeddings;
   std::size_t layer_ = 0;
@@ -74,8 +130,10 @@ class site {
 
 namespace site_detail {
 
-inline constexpr std::array<std::string_view, 5> names{"embeddings", "resid_pre", "resid_post",
-                                                       "final_norm", "logits"};
+inline constexpr std::array<std::string_view, 17> names{
+    "embeddings", "resid_pre", "attn_in",    "attn_query", "attn_key", "attn_value",
+    "attn_map",   "attn_ctx",  "attn_out",   "resid_mid",  "mlp_in",   "mlp_pre",
+    "mlp_act",    "mlp_out",   "resid_post", "final_norm", "logits"};
 
 /// Levenshtein distance.
 inline std::size_t edit_distance(std::string_view a, std::string_view b) {
@@ -93,12 +151,13 @@ inline std::size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 inline std::string shown(std::string_view name) {
-  return std::string(name) + (name.starts_with("resid") ? ".L" : "");
+  const auto kind = static_cast<site_kind>(std::ranges::find(names, name) - names.begin());
+  return std::string(name) + (site(kind, 0).in_block() ? ".L" : "");
 }
 
 }  // namespace site_detail
 
-/// `embeddings`, `resid_pre.0`, `resid_post.4`, `final_norm`, `logits`.
+/// `embeddings`, `resid_post.4`, `mlp_act.0`, `final_norm`, `logits`.
 inline std::string to_string(const site& at) {
   std::string text(site_detail::names[static_cast<std::size_t>(at.kind())]);
   if (at.in_block()) text.append(".").append(std::to_string(at.layer()));
@@ -109,20 +168,20 @@ inline std::string to_string(const site& at) {
 inline site parse_site(std::string_view text) {
   const std::size_t dot = text.find('.');
   const std::string_view name = text.substr(0, dot);
-  std::size_t layer = 0;
-  if (dot != std::string_view::npos) {
-    const std::string_view digits = text.substr(dot + 1);
-    const auto [end, failure] =
-        std::from_chars(digits.data(), digits.data() + digits.size(), layer);
-    const bool plain = !digits.empty() && failure == std::errc() &&
-                       end == digits.data() + digits.size() &&
-                       (digits.size() == 1 || digits[0] != '0');
-    if (plain && name == site_detail::names[1]) return resid_pre{layer};
-    if (plain && name == site_detail::names[2]) return resid_post{layer};
-  } else {
-    if (name == site_detail::names[0]) return embeddings{};
-    if (name == site_detail::names[3]) return final_norm{};
-    if (name == site_detail::names[4]) return logits{};
+  const auto found = std::ranges::find(site_detail::names, name);
+  if (found != site_detail::names.end()) {
+    const site at(static_cast<site_kind>(found - site_detail::names.begin()), 0);
+    if (!at.in_block() && dot == std::string_view::npos) return at;
+    if (at.in_block() && dot != std::string_view::npos) {
+      const std::string_view digits = text.substr(dot + 1);
+      std::size_t layer = 0;
+      const auto [end, failure] =
+          std::from_chars(digits.data(), digits.data() + digits.size(), layer);
+      const bool plain = !digits.empty() && failure == std::errc() &&
+                         end == digits.data() + digits.size() &&
+                         (digits.size() == 1 || digits[0] != '0');
+      if (plain) return site(at.kind(), layer);
+    }
   }
   auto near = site_detail::names;
   const std::string asked(name.substr(0, 64));
@@ -153,4 +212,4 @@ inline site hidden_state_site(std::size_t index, std::size_t layers) {
                                   .expected = "0 to " + std::to_string(layers)});
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

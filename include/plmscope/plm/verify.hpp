@@ -96,12 +96,13 @@ inline std::vector<expected_sequence> read_expected(const safetensors_file& file
                         .hidden = {},
                         .logits = {}};
     const std::size_t kept = s.positions.size();
-    const std::vector<std::size_t> hidden{layers + 1, kept, d_model};
-    const std::vector<std::size_t> logits{kept, alphabet::size};
-    if (parts[1]->shape != hidden || parts[2]->shape != logits) {
+    const std::vector<std::size_t> hidden_shape{layers + 1, kept, d_model};
+    const std::vector<std::size_t> logits_shape{kept, alphabet::size};
+    if (parts[1]->shape != hidden_shape || parts[2]->shape != logits_shape) {
       throw error(rules::expected_model,
                   {.where = file.where() + ", sequence " + key,
-                   .expected = "hidden " + shape_text(hidden) + ", logits " + shape_text(logits),
+                   .expected = "hidden " + shape_text(hidden_shape) + ", logits " +
+                               shape_text(logits_shape),
                    .found = "hidden " + shape_text(parts[1]->shape) + ", logits " +
                             shape_text(parts[2]->shape),
                    .remedy = "give the expected file that was made with this model"});
@@ -187,4 +188,4 @@ verification verify(esm2<Backend>& model, const std::filesystem::path& expected)
   return verify(model, safetensors_file::open(expected));
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

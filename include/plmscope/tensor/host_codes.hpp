@@ -39,4 +39,19 @@ host_codes<typename Backend::real> to_host(Backend& be, const codes<Backend>& z)
   return out;
 }
 
+/// Codes of a backend with the content of `from`, whose rows must ascend by feature.
+template <class Backend, class Real>
+void from_host(Backend& be, const host_codes<Real>& from, codes<Backend>& out) {
+  out.clear(be, from.features);
+  if (from.rows() == 0) return;
+  out.reserve_more(be, from.rows(), from.ids.size());
+  using real = typename Backend::real;
+  be.upload(std::span<const std::int64_t>(from.offsets),
+            view<Backend, std::int64_t>(out.offsets(), from.offsets.size()));
+  be.upload(std::span<const std::uint32_t>(from.ids),
+            view<Backend, std::uint32_t>(out.ids(), from.ids.size()));
+  be.upload(std::span<const Real>(from.values), view<Backend, real>(out.values(), from.ids.size()));
+  out.append(from.rows(), from.ids.size());
+}
+
 }  // namespace plmscope::inline PLMSCOPE_ABI

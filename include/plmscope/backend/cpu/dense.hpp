@@ -33,7 +33,7 @@ inline std::size_t gemm_tile_rows(std::size_t rows, std::size_t threads) noexcep
 
 template <class T>
 std::vector<T>& gemm_scratch(int which) {
-  static thread_local std::vector<T> scratch[2];
+  static thread_local std::vector<T> scratch[3];
   return scratch[which];
 }
 
@@ -63,41 +63,38 @@ void padded_product(A a, C c, bool keep_c, const Product& product) {
   }
 }
 
-/// The padded products of row tiles, each followed by after(first row, rows).
-template <class Gemm, class Real, class A, class C, class Product, class After>
-void for_row_tiles(thread_pool& pool, A a, C c, bool keep_c, const Product& product,
-                   const After& after) {
-  const std::size_t tile = gemm_tile_rows(c.rows(), tile_threads<Gemm>(pool));
-  pool.run((c.rows() + tile - 1) / tile, [&](std::size_t t) {
-    const std::size_t first = t * tile;
-    const std::size_t rows = std::min(tile, c.rows() - first);
-    padded_product<Real>(a.row_range(first, rows), c.row_range(first, rows), keep_c, product);
-    after(first, rows);
-  });
-}
-
 template <class Gemm, class Packed, class X, class Out>
 void linear(thread_pool& pool, X x, const Packed& w, X bias, Out out, epilogue then) {
   using Real = typename Out::value_type;
-  const Real beta = then == epilogue::add ? Real{1} : Real{0};
-  for_row_tiles<Gemm, Real>(
-      pool, x, out, then == epilogue::add,
-      [&](std::size_t m, const Real* a, std::size_t lda, Real* c, std::size_t ldc) {
-        w.product(m, a, lda, beta, c, ldc);
-      },
-      [&](std::size_t first, std::size_t rows) {
-        for (std::size_t r = first; r < first + rows; ++r) {
-          Real* row = out.row_data(r);
-          if (!bias.empty()) {
-            const Real* b = bias.data();
-            for (std::size_t j = 0; j < out.cols(); ++j) row[j] += b[j];
-          }
-          if (then == epilogue::gelu) gelu_row(row, out.cols());
-        }
-      });
+  const std::size_t n = out.cols();
+  const std::size_t tile = gemm_tile_rows(out.rows(), tile_threads<Gemm>(pool));
+  const bool add = then == epilogue::add;
+  pool.run((out.rows() + tile - 1) / tile, [&](std::size_t t) {
+    const std::size_t first = t * tile;
+    const std::size_t rows = std::min(tile, out.rows() - first);
+    Out to = out.row_range(first, rows);
+    if (add) {  // the sum is taken after the bias, as where product and residual are apart
+      auto& scratch = gemm_scratch<Real>(2);
+      if (scratch.size() < rows * n) scratch.resize(rows * n);
+      to = Out(scratch.data(), rows, n);
+    }
+    padded_product<Real>(x.row_range(first, rows), to, false,
+                         [&](std::size_t m, const Real* a, std::size_t lda, Real* c,
+                             std::size_t ldc) { w.product(m, a, lda, Real{0}, c, ldc); });
+    for (std::size_t r = 0; r < rows; ++r) {
+      Real* row = to.row_data(r);
+      if (!bias.empty()) {
+        const Real* b = bias.data();
+        for (std::size_t j = 0; j < n; ++j) row[j] += b[j];
+      }
+      if (then == epilogue::gelu) gelu_row(row, n);
+      if (add) {
+        Real* sum = out.row_data(first + r);
+        for (std::size_t j = 0; j < n; ++j) sum[j] += row[j];
+      }
+    }
+  });
 }
-
-inline constexpr auto no_epilogue = [](std::size_t, std::size_t) {};
 
 /// How many column tiles of about 2,560 a product with `cols` columns is cut into. A provider may
 /// sum in another order for another number of columns, so this depends on nothing else.
@@ -115,8 +112,8 @@ inline std::size_t gemm_tile_rows(std::size_t rows, std::size_t threads,
   for (std::size_t q = std::min<std::size_t>(quanta, 16); q > 0; --q) {
     const std::size_t tiles = (quanta + q - 1) / q * column_tiles;
     const std::size_t turns = (tiles + threads - 1) / threads;
-    const double use = static_cast<double>(quanta * column_tiles) /
-                       static_cast<double>(turns * threads * q);
+    const double use =
+        static_cast<double>(quanta * column_tiles) / static_cast<double>(turns * threads * q);
     if (use > best_use + 0.1) {
       best = q;
       best_use = use;
@@ -150,17 +147,21 @@ void gemm_nt(thread_pool& pool, A a, A b, C c, Real beta) {
 
 template <class Gemm, class A, class C, class Real>
 void gemm_nn(thread_pool& pool, A a, A b, C c, Real beta) {
-  for_row_tiles<Gemm, Real>(
-      pool, a, c, beta != Real{0},
-      [&](std::size_t m, const Real* x, std::size_t ldx, Real* out, std::size_t ldo) {
-        Gemm::template product<Real>(false, false, m, c.cols(), a.cols(), x, ldx, b.data(),
-                                     b.stride(), beta, out, ldo);
-      },
-      no_epilogue);
+  const std::size_t tile = gemm_tile_rows(c.rows(), tile_threads<Gemm>(pool));
+  pool.run((c.rows() + tile - 1) / tile, [&](std::size_t t) {
+    const std::size_t first = t * tile;
+    const std::size_t rows = std::min(tile, c.rows() - first);
+    padded_product<Real>(
+        a.row_range(first, rows), c.row_range(first, rows), beta != Real{0},
+        [&](std::size_t m, const Real* x, std::size_t ldx, Real* out, std::size_t ldo) {
+          Gemm::template product<Real>(false, false, m, c.cols(), a.cols(), x, ldx, b.data(),
+                                       b.stride(), beta, out, ldo);
+        });
+  });
 }
 
-/// Rows of c are columns of a. Tiles of 64 of them are copied together, the last one padded, so that
-/// every tile is the same product whatever surrounds it.
+/// Rows of c are columns of a. Tiles of 64 of them are copied together, the last one padded, so
+/// that every tile is the same product whatever surrounds it.
 template <class Gemm, class A, class C, class Real>
 void gemm_tn(thread_pool& pool, A a, A b, C c, Real beta) {
   const std::size_t n = c.cols();
@@ -175,13 +176,15 @@ void gemm_tn(thread_pool& pool, A a, A b, C c, Real beta) {
       std::copy_n(a.row_data(r) + first, rows, in.data() + r * row_quantum);
     }
     if (beta != Real{0}) {
-      for (std::size_t r = 0; r < rows; ++r) std::copy_n(c.row_data(first + r), n, out.data() + r * n);
+      for (std::size_t r = 0; r < rows; ++r)
+        std::copy_n(c.row_data(first + r), n, out.data() + r * n);
     }
     Gemm::template product<Real>(true, false, row_quantum, n, a.rows(), in.data(), row_quantum,
                                  b.data(), b.stride(), beta, out.data(), n);
-    for (std::size_t r = 0; r < rows; ++r) std::copy_n(out.data() + r * n, n, c.row_data(first + r));
+    for (std::size_t r = 0; r < rows; ++r)
+      std::copy_n(out.data() + r * n, n, c.row_data(first + r));
   });
 }
 
 }  // namespace cpu_kernels
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

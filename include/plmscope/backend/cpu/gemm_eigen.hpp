@@ -28,8 +28,10 @@ struct eigen_gemm {
     using dense = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     using strided = Eigen::Map<const dense, 0, Eigen::OuterStride<>>;
     const auto i = [](std::size_t v) { return static_cast<Eigen::Index>(v); };
-    const strided av(a, i(transpose_a ? k : m), i(transpose_a ? m : k), Eigen::OuterStride<>(i(lda)));
-    const strided bv(b, i(transpose_b ? n : k), i(transpose_b ? k : n), Eigen::OuterStride<>(i(ldb)));
+    const strided av(a, i(transpose_a ? k : m), i(transpose_a ? m : k),
+                     Eigen::OuterStride<>(i(lda)));
+    const strided bv(b, i(transpose_b ? n : k), i(transpose_b ? k : n),
+                     Eigen::OuterStride<>(i(ldb)));
     Eigen::Map<dense, 0, Eigen::OuterStride<>> cv(c, i(m), i(n), Eigen::OuterStride<>(i(ldc)));
     if (beta == Real{0}) {
       cv.setZero();
@@ -61,6 +63,11 @@ struct eigen_gemm {
     }
     std::size_t rows() const noexcept { return n_; }
     std::size_t cols() const noexcept { return k_; }
+    void unpack(Real* w, std::size_t stride) const {
+      for (std::size_t r = 0; r < n_ && k_ > 0; ++r) {
+        std::memcpy(w + r * stride, weights_.get() + r * k_, k_ * sizeof(Real));
+      }
+    }
     void product(std::size_t m, const Real* x, std::size_t ldx, Real beta, Real* out,
                  std::size_t ldo) const {
       eigen_gemm::product<Real>(false, true, m, n_, k_, x, ldx, weights_.get(), k_, beta, out, ldo);
@@ -73,4 +80,4 @@ struct eigen_gemm {
   };
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -43,7 +43,7 @@ class onednn_gemm {
     if (m == 0 || n == 0) return;
     if (k == 0) return clear(m, n, beta, c, ldc);
     const one_library_thread guard;
-    const key shape{dim(m),   dim(n),   dim(k),          dim(lda),        dim(ldb),
+    const key shape{dim(m),   dim(n),           dim(k),           dim(lda),          dim(ldb),
                     dim(ldc), dim(transpose_a), dim(transpose_b), beta == 0 ? 0 : 1, 0};
     const prepared& p = find(shape);
     run(p, a, b, beta, c);
@@ -59,18 +59,16 @@ class onednn_gemm {
     packed(thread_pool&, const float* w, std::size_t n, std::size_t k, std::size_t stride)
         : n_(n), k_(k) {
       if (n == 0 || k == 0) return;
-      const one_library_thread guard;
       const prepared& p = find(stored());
       weights_ = aligned_buffer<float>(p.weights.get_size() / sizeof(float) + 1);
-      const dnnl::memory::desc plain({dim(k), dim(n)}, dnnl::memory::data_type::f32,
-                                     dnnl::memory::dims{1, dim(stride)});
-      dnnl::memory from(plain, engine(), const_cast<float*>(w));
-      dnnl::memory to(p.weights, engine(), weights_.get());
-      dnnl::reorder(from, to).execute(stream(), from, to);
-      stream().wait();
+      reorder(plain(stride), const_cast<float*>(w), p.weights, weights_.get());
     }
     std::size_t rows() const noexcept { return n_; }
     std::size_t cols() const noexcept { return k_; }
+    void unpack(float* w, std::size_t stride) const {
+      if (n_ == 0 || k_ == 0) return;
+      reorder(find(stored()).weights, const_cast<float*>(weights_.get()), plain(stride), w);
+    }
     void product(std::size_t m, const float* x, std::size_t ldx, float beta, float* out,
                  std::size_t ldo) const {
       if (m == 0 || n_ == 0) return;
@@ -86,6 +84,9 @@ class onednn_gemm {
    private:
     // The product whose preferred layout the weights are kept in.
     key stored() const { return shape(256, k_, n_); }
+    dnnl::memory::desc plain(std::size_t stride) const {
+      return {{dim(k_), dim(n_)}, dnnl::memory::data_type::f32, dnnl::memory::dims{1, dim(stride)}};
+    }
     key shape(std::size_t m, std::size_t ldx, std::size_t ldo) const {
       return {dim(m), dim(n_), dim(k_), dim(ldx), 0, dim(ldo), 0, 1, 0, 1};
     }
@@ -156,8 +157,18 @@ class onednn_gemm {
     }
     const dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(a, b, c), attributes, engine());
     const auto scratch = pd.scratchpad_desc();
-    return {dnnl::matmul(pd), a, pd.weights_desc(), c, scratch,
-            aligned_buffer<char>(scratch.get_size())};
+    return {dnnl::matmul(pd),  a,
+            pd.weights_desc(), c,
+            scratch,           aligned_buffer<char>(scratch.get_size())};
+  }
+
+  static void reorder(const dnnl::memory::desc& from_layout, float* from_data,
+                      const dnnl::memory::desc& to_layout, float* to_data) {
+    const one_library_thread guard;
+    dnnl::memory from(from_layout, engine(), from_data);
+    dnnl::memory to(to_layout, engine(), to_data);
+    dnnl::reorder(from, to).execute(stream(), from, to);
+    stream().wait();
   }
 
   static void run(const prepared& p, const float* a, const float* b, float beta, float* c) {
@@ -188,4 +199,4 @@ class onednn_gemm {
   }
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

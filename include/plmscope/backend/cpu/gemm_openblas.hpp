@@ -57,6 +57,11 @@ struct openblas_gemm {
     }
     std::size_t rows() const noexcept { return n_; }
     std::size_t cols() const noexcept { return k_; }
+    void unpack(Real* w, std::size_t stride) const {
+      for (std::size_t r = 0; r < n_ && k_ > 0; ++r) {
+        std::memcpy(w + r * stride, weights_.get() + r * k_, k_ * sizeof(Real));
+      }
+    }
     void product(std::size_t m, const Real* x, std::size_t ldx, Real beta, Real* out,
                  std::size_t ldo) const {
       openblas_gemm::product<Real>(false, true, m, n_, k_, x, ldx, weights_.get(), k_, beta, out,
@@ -70,4 +75,4 @@ struct openblas_gemm {
   };
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -20,10 +20,10 @@ namespace cpu_kernels {
 /// Runs f(first, count) over fixed blocks of rows, about 32 Ki entries each.
 template <class F>
 void for_rows(thread_pool& pool, std::size_t rows, std::size_t cols, const F& f) {
-  const std::size_t block = std::clamp<std::size_t>(32768 / std::max<std::size_t>(cols, 1), 1, 4096);
-  pool.run((rows + block - 1) / block, [&](std::size_t t) {
-    f(t * block, std::min(block, rows - t * block));
-  });
+  const std::size_t block =
+      std::clamp<std::size_t>(32768 / std::max<std::size_t>(cols, 1), 1, 4096);
+  pool.run((rows + block - 1) / block,
+           [&](std::size_t t) { f(t * block, std::min(block, rows - t * block)); });
 }
 
 /// As above over single rows. A vector (one row) is cut into pieces instead.
@@ -31,9 +31,8 @@ template <class V, class F>
 void for_pieces(thread_pool& pool, V x, const F& f) {
   if (x.rows() == 1) {
     constexpr std::size_t piece = 16384;
-    pool.run((x.cols() + piece - 1) / piece, [&](std::size_t t) {
-      f(0, t * piece, std::min(piece, x.cols() - t * piece));
-    });
+    pool.run((x.cols() + piece - 1) / piece,
+             [&](std::size_t t) { f(0, t * piece, std::min(piece, x.cols() - t * piece)); });
   } else {
     for_rows(pool, x.rows(), x.cols(), [&](std::size_t first, std::size_t count) {
       for (std::size_t r = first; r < first + count; ++r) f(r, 0, x.cols());
@@ -206,10 +205,19 @@ void gather_rows(thread_pool& pool, C x, Ids ids, V out) {
 }
 
 template <class C, class Ids, class V>
+void scatter_rows(thread_pool& pool, C x, Ids ids, V out) {
+  for_rows(pool, ids.size(), x.cols(), [&](std::size_t first, std::size_t count) {
+    for (std::size_t r = first; r < first + count; ++r) {
+      std::copy_n(x.row_data(x.rows() == 1 ? 0 : r), x.cols(), out.row_data(ids.data()[r]));
+    }
+  });
+}
+
+template <class C, class Ids, class V>
 void scatter_add_rows(thread_pool& pool, C x, Ids ids, V out) {
   for_rows(pool, ids.size(), x.cols(), [&](std::size_t first, std::size_t count) {
     for (std::size_t r = first; r < first + count; ++r) {
-      const auto* a = x.row_data(r);
+      const auto* a = x.row_data(x.rows() == 1 ? 0 : r);
       auto* b = out.row_data(ids.data()[r]);
       for (std::size_t j = 0; j < x.cols(); ++j) b[j] += a[j];
     }
@@ -321,4 +329,4 @@ bool all_finite(thread_pool&, C x) {
 }
 
 }  // namespace cpu_kernels
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -108,6 +108,13 @@ class cuda_runtime {
     cuda_detail::check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
   }
 
+  std::uint64_t available_bytes() const {
+    std::size_t free = 0;
+    std::size_t all = 0;
+    cuda_detail::check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
+    return free;
+  }
+
   template <class Kernel>
   void launch(std::size_t blocks, std::size_t shared_bytes, const Kernel& kernel) {
     constexpr unsigned threads = threads_per_block<Kernel>();
@@ -170,6 +177,15 @@ class cuda_runtime {
       multiply(out, x.cols(), plain_type<Real>, w.precision_, {x.data(), x.stride(), false},
                {w.plain_.get(), w.stride_, true}, beta);
     }
+  }
+  template <class Real, class V>
+  void unpack(const packed<Real>& w, V out) {
+    if constexpr (std::is_same_v<Real, float>) {
+      if (short_operands<Real>(w.precision_)) {
+        return convert(w.rounded_.get(), w.stride_, out.data(), out.stride(), w.n_, w.k_);
+      }
+    }
+    convert(w.plain_.get(), w.stride_, out.data(), out.stride(), w.n_, w.k_);
   }
   template <class C, class V, class Real>
   void product_nt(C a, C b, V c, Real beta, product_precision precision) {

@@ -24,6 +24,10 @@ PLMSCOPE_HD inline void store(T v, T& to) noexcept {
   to = v;
 }
 PLMSCOPE_HD inline void store(float v, std::uint16_t& to) noexcept { to = to_bfloat16(v); }
+PLMSCOPE_HD inline void store(std::uint16_t v, float& to) noexcept {
+  const std::uint32_t b = static_cast<std::uint32_t>(v) << 16;
+  std::memcpy(&to, &b, sizeof b);
+}
 
 }  // namespace device_kernels
 }  // namespace plmscope::inline PLMSCOPE_ABI

@@ -80,12 +80,67 @@ void attention(X q, X k, X v, std::size_t head_dim, Offsets offsets, std::size_t
         for (double& w : weight) total += w = std::exp(w - top);
         for (std::size_t c = column; c < column + head_dim; ++c) {
           out(i, c) = 0;
-          for (std::size_t j = first; j < last; ++j) out(i, c) += weight[j - first] / total * v(j, c);
+          for (std::size_t j = first; j < last; ++j)
+            out(i, c) += weight[j - first] / total * v(j, c);
         }
       }
     }
   }
 }
 
+template <class V>
+void softmax_rows(V x) {
+  for (std::size_t r = 0; r < x.rows(); ++r) {
+    double top = -INFINITY;
+    double total = 0;
+    for (std::size_t j = 0; j < x.cols(); ++j) top = std::max(top, x(r, j));
+    for (std::size_t j = 0; j < x.cols(); ++j) total += x(r, j) = std::exp(x(r, j) - top);
+    for (std::size_t j = 0; j < x.cols(); ++j) x(r, j) /= total;
+  }
+}
+
+/// Through the Jacobian of the normalised values u: du_i / dx_j = (delta_ij - 1 / d - u_i u_j / d)
+/// / s.
+template <class X, class V>
+void layer_norm_backward(X x, X gain, X g, double epsilon, V out) {
+  const auto d = static_cast<double>(x.cols());
+  for (std::size_t r = 0; r < x.rows(); ++r) {
+    double mean = 0;
+    double variance = 0;
+    for (std::size_t j = 0; j < x.cols(); ++j) mean += x(r, j) / d;
+    for (std::size_t j = 0; j < x.cols(); ++j) variance += (x(r, j) - mean) * (x(r, j) - mean) / d;
+    const double s = std::sqrt(variance + epsilon);
+    std::vector<double> sums(x.cols(), 0.0);
+    for (std::size_t j = 0; j < x.cols(); ++j) {
+      for (std::size_t i = 0; i < x.cols(); ++i) {
+        const double u = (x(r, i) - mean) / s;
+        const double w = (x(r, j) - mean) / s;
+        sums[j] += gain[i] * g(r, i) * ((i == j ? 1.0 : 0.0) - 1 / d - u * w / d) / s;
+      }
+    }
+    for (std::size_t j = 0; j < x.cols(); ++j) out(r, j) = sums[j];
+  }
+}
+
+template <class X, class V>
+void gelu_backward(X x, V g) {
+  for (std::size_t r = 0; r < g.rows(); ++r) {
+    for (std::size_t j = 0; j < g.cols(); ++j) {
+      const double v = x(r, j);
+      g(r, j) *= std::erfc(-v / std::sqrt(2.0)) / 2 +
+                 v * std::exp(-v * v / 2) / std::sqrt(2 * std::acos(-1.0));
+    }
+  }
+}
+
+template <class X, class V>
+void softmax_backward(X p, V g) {
+  for (std::size_t r = 0; r < g.rows(); ++r) {
+    double along = 0;
+    for (std::size_t j = 0; j < g.cols(); ++j) along += p(r, j) * g(r, j);
+    for (std::size_t j = 0; j < g.cols(); ++j) g(r, j) = p(r, j) * (g(r, j) - along);
+  }
+}
+
 }  // namespace naive
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -1,11 +1,13 @@
-// expect: plmscope: a hook says how far the pass must run: add `plmscope::site last_site() const
+// expect: plmscope: a hook names its sites: add `std::vector<plmscope::site> sites() const
 // SPDX-License-Identifier: MIT
-// A hook that does not say where the pass may stop.
+// A hook that does not say where it wants to be called.
 #include <plmscope/plm/esm2.hpp>
+
+#include <vector>
 
 struct my_hook {
 #ifdef CONTROL
-  plmscope::site last_site() const { return plmscope::resid_post{0}; }
+  std::vector<plmscope::site> sites() const { return {plmscope::resid_post{0}}; }
 #endif
   template <class B>
   void operator()(B&, plmscope::site, plmscope::view<B>, const plmscope::batch_slice&) {}
