@@ -104,20 +104,17 @@ Real nth_largest_key(thread_pool& pool, const Real* values, std::size_t count, s
   return keys::key(low);
 }
 
-/// Which entries of codes stay: those with a key of at least `last`, or above it.
-template <class Order, class Real>
-struct at_least {
+/// Entries of codes whose key is at least `last`, or with `Above` above it.
+template <class Order, class Real, bool Above>
+struct reaches {
   Real last;
-  [[gnu::always_inline]] bool operator()(std::size_t, Real a) const noexcept {
-    return Order::key(a) >= last;
+  static Real key(Real a) noexcept { return Order::key(a); }
+  bool operator()(std::size_t, Real key) const noexcept { return Above ? key > last : key >= last; }
+#if defined(__AVX512F__)
+  __mmask16 sixteen(std::size_t, __m512 key) const noexcept {
+    return _mm512_cmp_ps_mask(key, _mm512_set1_ps(last), Above ? _CMP_GT_OQ : _CMP_GE_OQ);
   }
-};
-template <class Order, class Real>
-struct above {
-  Real last;
-  [[gnu::always_inline]] bool operator()(std::size_t, Real a) const noexcept {
-    return Order::key(a) > last;
-  }
+#endif
 };
 
 /// Leaves in z, which has more than n >= 1 entries, the n largest, of equal ones the first; returns
@@ -167,11 +164,11 @@ typename Codes::real shrink(thread_pool& pool, Codes& z, std::size_t n) {
       const listed_features features{ids + from};
       std::size_t written = 0;
       if (left[t] == equal[t]) {
-        written = compact_row(values + from, features, m, at_least<Order, Real>{last}, ids + to,
-                              values + to);
+        written = compact_row(values + from, features, m, reaches<Order, Real, false>{last},
+                              ids + to, values + to);
       } else if (left[t] == 0) {
-        written =
-            compact_row(values + from, features, m, above<Order, Real>{last}, ids + to, values + to);
+        written = compact_row(values + from, features, m, reaches<Order, Real, true>{last},
+                              ids + to, values + to);
       } else {  // the one tile in which the ties end
         for (std::size_t e = from; e < from + m; ++e) {
           const Real key = Order::key(values[e]);

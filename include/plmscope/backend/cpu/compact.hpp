@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -18,28 +19,52 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
 
-// What lets an entry pass: its place in the row and its value. None lets NaN pass.
+/// The key of an entry that the order keeps, else NaN: nothing compares with it.
+template <class Order, class Real>
+[[gnu::always_inline]] inline Real kept_key(Real a) noexcept {
+  return Order::keep(a) ? Order::key(a) : std::numeric_limits<Real>::quiet_NaN();
+}
+
+// What lets an entry pass: its place in the row and its value; 16 of them as a mask. None lets NaN
+// pass.
 
 template <class Order>
 struct kept {
   template <class Real>
-  [[gnu::always_inline]] bool operator()(std::size_t, Real a) const noexcept {
-    return Order::keep(a) & (Order::key(a) == Order::key(a));
+  static Real key(Real a) noexcept {
+    return kept_key<Order>(a);
   }
+  template <class Real>
+  bool operator()(std::size_t, Real key) const noexcept {
+    return key == key;
+  }
+#if defined(__AVX512F__)
+  __mmask16 sixteen(std::size_t, __m512 key) const noexcept {
+    return _mm512_cmp_ps_mask(key, key, _CMP_ORD_Q);
+  }
+#endif
 };
 template <class Order, class Real>
 struct kept_above {
   Real bound;
-  [[gnu::always_inline]] bool operator()(std::size_t, Real a) const noexcept {
-    return Order::keep(a) & (Order::key(a) > bound);
+  static Real key(Real a) noexcept { return kept_key<Order>(a); }
+  bool operator()(std::size_t, Real key) const noexcept { return key > bound; }
+#if defined(__AVX512F__)
+  __mmask16 sixteen(std::size_t, __m512 key) const noexcept {
+    return _mm512_cmp_ps_mask(key, _mm512_set1_ps(bound), _CMP_GT_OQ);
   }
+#endif
 };
 template <class Order, class Real>
 struct kept_above_each {
   const Real* bounds;
-  [[gnu::always_inline]] bool operator()(std::size_t j, Real a) const noexcept {
-    return Order::keep(a) & (Order::key(a) > bounds[j]);
+  static Real key(Real a) noexcept { return kept_key<Order>(a); }
+  bool operator()(std::size_t j, Real key) const noexcept { return key > bounds[j]; }
+#if defined(__AVX512F__)
+  __mmask16 sixteen(std::size_t j, __m512 key) const noexcept {
+    return _mm512_cmp_ps_mask(key, _mm512_loadu_ps(bounds + j), _CMP_GT_OQ);
   }
+#endif
 };
 
 /// The features of a whole row of pre-activations: entry j is feature j.
@@ -70,37 +95,38 @@ inline constexpr std::size_t compact_spill = 16;
 template <class Real, class Ids, class Passes>
 std::size_t compact_row(const Real* row, Ids features, std::size_t n, Passes passes,
                         std::uint32_t* ids, Real* values) {
+  constexpr std::size_t piece = 256;
+  constexpr std::size_t run = 32;
+  Real keys[piece];
   std::size_t written = 0;
-  std::size_t i = 0;
+  for (std::size_t first = 0; first < n; first += piece) {
+    const std::size_t end = std::min(n, first + piece);
+    for (std::size_t i = first; i < end; ++i) keys[i - first] = Passes::key(row[i]);
+    std::size_t i = first;
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<Real, float>) {
-    for (; i + 16 <= n; i += 16) {
-      std::int32_t pass[16];
-      for (std::size_t j = 0; j < 16; ++j) pass[j] = passes(i + j, row[i + j]) ? -1 : 0;
-      const __m512 a = _mm512_loadu_ps(row + i);
-      const __m512i f = features.sixteen(i);
-      const __m512i p = _mm512_loadu_si512(pass);
-      const __mmask16 hits = _mm512_test_epi32_mask(p, p);
-      _mm512_storeu_ps(values + written, _mm512_maskz_compress_ps(hits, a));
-      _mm512_storeu_si512(ids + written, _mm512_maskz_compress_epi32(hits, f));
-      written += static_cast<std::size_t>(std::popcount(static_cast<unsigned>(hits)));
+    if constexpr (std::is_same_v<Real, float>) {
+      for (; i + 16 <= end; i += 16) {
+        const __mmask16 hits = passes.sixteen(i, _mm512_loadu_ps(keys + (i - first)));
+        if (hits == 0) continue;  // mostly: two stores across lines cost more than a wrong guess
+        const __m512 a = _mm512_loadu_ps(row + i);
+        const __m512i f = features.sixteen(i);
+        _mm512_storeu_ps(values + written, _mm512_maskz_compress_ps(hits, a));
+        _mm512_storeu_si512(ids + written, _mm512_maskz_compress_epi32(hits, f));
+        written += static_cast<std::size_t>(std::popcount(static_cast<unsigned>(hits)));
+      }
     }
-  }
 #endif
-  constexpr std::size_t chunk = 64;
-  while (i < n) {
-    const std::size_t end = std::min(n, i + chunk);
-    if (end - i == chunk) {  // mostly nothing passes
+    while (i < end) {
+      const std::size_t stop = std::min(end, i + run);
       unsigned any = 0;
-      for (std::size_t j = 0; j < chunk; ++j) any |= passes(i + j, row[i + j]) ? 1u : 0u;
-      if (any == 0) i = end;
-    }
-    for (; i < end; ++i) {
-      const Real a = row[i];
-      const bool pass = passes(i, a);
-      ids[written] = features[i];
-      values[written] = a;
-      written += static_cast<std::size_t>(pass);
+      for (std::size_t j = i; j < stop; ++j) any |= passes(j, keys[j - first]) ? 1u : 0u;
+      for (; any != 0 && i < stop; ++i) {
+        const Real a = row[i];
+        ids[written] = features[i];
+        values[written] = a;
+        written += static_cast<std::size_t>(passes(i, keys[i - first]));
+      }
+      i = stop;
     }
   }
   return written;

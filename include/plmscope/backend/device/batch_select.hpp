@@ -55,7 +55,8 @@ struct rows_above {
 // The n largest of a batch. No list of candidates exists: the n-th largest key is found digit by
 // digit, each from one pass over everything that competes, and then what reaches it is written.
 
-/// What competes: rows of codes, then rows of pre-activations. The key of what may not be kept is 0.
+/// What competes: rows of codes, then rows of pre-activations. The key of what may not be kept is
+/// 0.
 template <class C, class Order>
 struct batch_rows {
   using Real = typename C::value_type;
@@ -67,10 +68,9 @@ struct batch_rows {
 
   PLMSCOPE_HD std::size_t rows() const noexcept { return code_count + pre.rows(); }
   PLMSCOPE_HD unsigned entries(std::size_t r) const noexcept {
-    return static_cast<unsigned>(r < code_count
-                                     ? static_cast<std::size_t>(codes.offsets[r + 1] -
-                                                                codes.offsets[r])
-                                     : pre.cols());
+    return static_cast<unsigned>(
+        r < code_count ? static_cast<std::size_t>(codes.offsets[r + 1] - codes.offsets[r])
+                       : pre.cols());
   }
   PLMSCOPE_HD const Real* values(std::size_t r) const noexcept {
     return r < code_count ? codes.values + codes.offsets[r] : pre.row_data(r - code_count);
