@@ -150,7 +150,9 @@ TEST_CASE("every shape, every n, all kinds of numbers") {
         if (slow && (rows * cols > 600 || kind == numbers::plain)) continue;
         const auto pre = numbers_of(be, rows, cols, kind, 1);
         const std::size_t size = rows * cols;
-        const sizes counts{0, 1, 2, size / 3, size / 2, size, size + 7, ~std::size_t{0}};
+        const sizes counts =
+            slow ? sizes{0, 2, size / 2, ~std::size_t{0}}
+                 : sizes{0, 1, 2, size / 3, size / 2, size, size + 7, ~std::size_t{0}};
         const sizes tiles{1, 2, 63, 1000};
         check_batch<by_value>(be, pre, counts, slow ? sizes{3} : tiles);
         check_batch<by_magnitude>(be, pre, counts, slow ? sizes{1000} : tiles);
