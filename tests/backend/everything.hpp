@@ -141,6 +141,19 @@ std::vector<std::pair<std::string, byte_string>> everything(B& be, const everyth
   be.top_k_rows(cmat(pre), 400, plmscope::by_magnitude{}, magnitudes);
   selection("top_k_rows by magnitude", magnitudes);
 
+  matrix<real, B> least = filled(be, 1, 1, 12);
+  codes<B> batch(be, features);
+  be.batch_top_n(cmat(pre).row_range(0, m / 3), 11 * m, plmscope::by_value{}, batch, least.all());
+  be.batch_top_n(cmat(pre).row_range(m / 3, m - m / 3), 11 * m, plmscope::by_value{}, batch,
+                 least.all());
+  selection("batch_top_n", batch);
+  result("batch_top_n: the last key", least.all());
+  const auto bounds = filled(be, 1, features, 13);
+  codes<B> above(be, features);
+  be.keep_above(cmat(pre), cmat(least), plmscope::by_magnitude{}, above);
+  be.keep_above(cmat(pre), cmat(bounds), plmscope::by_value{}, above);
+  selection("keep_above", above);
+
   into("decode", m, d, [&](auto& o) { be.decode(z, dictionary, row, o); });
   into("decode of many", m, d, [&](auto& o) { be.decode(magnitudes, dictionary, row, o); });
   matrix<real, B> g(be, m, d), dz(be, 1, z.entries()), stats(be, 3, m);

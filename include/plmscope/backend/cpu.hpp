@@ -3,6 +3,8 @@
 
 #include <plmscope/backend/cpu/aligned_buffer.hpp>
 #include <plmscope/backend/cpu/attention.hpp>
+#include <plmscope/backend/cpu/batch_select.hpp>
+#include <plmscope/backend/cpu/compact.hpp>
 #include <plmscope/backend/cpu/dense.hpp>
 #include <plmscope/backend/cpu/gemm_eigen.hpp>
 #include <plmscope/backend/cpu/gradients.hpp>
@@ -146,6 +148,14 @@ class basic_cpu {
   template <class Order = by_value, class Codes>
   void top_k_rows(cmat pre, std::size_t k, Order order, Codes& out) {
     cpu_kernels::top_k_rows(*pool_, *this, pre, k, order, out);
+  }
+  template <class Order = by_value, class Codes>
+  void batch_top_n(cmat pre, std::size_t n, Order order, Codes& out, mat last = {}) {
+    cpu_kernels::batch_top_n(*pool_, *this, pre, n, order, out, last);
+  }
+  template <class Order = by_value, class Codes>
+  void keep_above(cmat pre, cmat bound, Order order, Codes& out) {
+    cpu_kernels::keep_above(*pool_, *this, pre, bound, order, out);
   }
 
   // Sparse codes.

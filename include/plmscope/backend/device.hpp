@@ -5,6 +5,7 @@
 #include <plmscope/backend/device/buffer.hpp>
 #include <plmscope/backend/device/elementwise.hpp>
 #include <plmscope/backend/device/group.hpp>
+#include <plmscope/backend/device/launch_select.hpp>
 #include <plmscope/backend/device/launch_sparse.hpp>
 #include <plmscope/backend/device/launch_sums.hpp>
 #include <plmscope/backend/device/launcher.hpp>
@@ -245,6 +246,14 @@ class basic_device : public device_launcher<Runtime> {
   template <class Order = by_value, class Codes>
   void top_k_rows(cmat pre, std::size_t k, Order, Codes& out) {
     device_kernels::launch_top_k<Order>(*this, pre, k, out);
+  }
+  template <class Order = by_value, class Codes>
+  void batch_top_n(cmat pre, std::size_t n, Order, Codes& out, mat last = {}) {
+    device_kernels::launch_batch_top_n<Order>(*this, pre, n, out, last);
+  }
+  template <class Order = by_value, class Codes>
+  void keep_above(cmat pre, cmat bound, Order, Codes& out) {
+    device_kernels::launch_keep_above<Order>(*this, pre, bound, out);
   }
 
   // Sparse codes.

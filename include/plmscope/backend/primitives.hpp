@@ -62,6 +62,18 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   top_k_rows(pre, k, order, out)   appends one row of codes per row of pre: of its k first
 //                             entries in `order` those whose value the order keeps. Ties go to the
 //                             lower index; NaN comes last and is never kept.
+//   batch_top_n(pre, n, order, out, last)   appends one row of codes per row of pre and leaves in
+//                             out, of all its entries, old and new, the n first in `order` that the
+//                             order keeps; fewer where there are fewer. Ties go to the earlier
+//                             entry, by row, then feature; NaN is never kept; old entries must have
+//                             come from the same order. Called with one n for the tiles of a batch,
+//                             it selects what it would select from the whole. Where out has n
+//                             entries, last[0] becomes the key of the n-th (infinity for n = 0);
+//                             else, or when last is empty, nothing is said. pre may have no rows.
+//   keep_above(pre, bound, order, out)      appends one row of codes per row of pre: the entries
+//                             that the order keeps, but for NaN, with a key > bound[0], or
+//                             > bound[f] for feature f when bound has F numbers; empty: all of
+//                             them. On a device out makes room for every entry of pre.
 // Sparse codes (z = codes [m, F])
 //   decode(z, w, bias, out)   out[i, :] = bias + sum_e z_e w[id_e, :]; bias may be empty
 //   reconstruct(z, w, bias, y, loss, g, dz, rows)   decode fused with the loss and its pull-back,

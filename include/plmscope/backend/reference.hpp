@@ -193,6 +193,14 @@ class reference {
   void top_k_rows(cmat pre, std::size_t k, Order order, Codes& out) {
     naive::top_k_rows(*this, pre, k, order, out);
   }
+  template <class Order = by_value, class Codes>
+  void batch_top_n(cmat pre, std::size_t n, Order order, Codes& out, mat last = {}) {
+    naive::batch_top_n(*this, pre, n, order, out, last);
+  }
+  template <class Order = by_value, class Codes>
+  void keep_above(cmat pre, cmat bound, Order order, Codes& out) {
+    naive::keep_above(*this, pre, bound, order, out);
+  }
   template <class Codes>
   void decode(const Codes& z, cmat dictionary, cmat bias, mat out) {
     naive::decode(z, dictionary, bias, out);

@@ -52,6 +52,9 @@ class codes {
     entries_ += entries;
   }
 
+  /// Says that entries were taken out of the rows and that so many are left, side by side.
+  void close_up(std::size_t entries) noexcept { entries_ = entries; }
+
   std::size_t rows() const noexcept { return rows_; }
   std::size_t features() const noexcept { return features_; }
   /// Entries in use (on a device: the upper bound known without asking it).

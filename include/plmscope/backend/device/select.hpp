@@ -25,7 +25,39 @@ struct ordered_bits {
     std::memcpy(&b, &key, sizeof b);
     return (b & sign) != 0 ? static_cast<type>(~b) : static_cast<type>(b | sign);
   }
+  /// The real that has these bits; none has 0.
+  PLMSCOPE_HD static Real real(type ordered) noexcept {
+    const type b = (ordered & sign) != 0 ? static_cast<type>(ordered ^ sign)
+                                         : static_cast<type>(~ordered);
+    Real key;
+    std::memcpy(&key, &b, sizeof key);
+    return key;
+  }
 };
+
+/// Calls act(i, place) for the i in [0, n) that `test` accepts; places count from 0 in the order
+/// of i. `total` is their number.
+template <class Group, class Test, class Act>
+PLMSCOPE_HD void for_each_in_order(Group& g, unsigned n, const Test& test, const Act& act,
+                                   unsigned& total) {
+  constexpr unsigned run = 4;  // neighbours per thread and round
+  total = 0;
+  for (unsigned first = 0; first < n; first += run * g.size()) {
+    const unsigned begin = first + run * g.rank();
+    bool hit[run];
+    unsigned hits = 0;
+    for (unsigned u = 0; u < run; ++u) {
+      hit[u] = begin + u < n && test(begin + u);
+      hits += hit[u] ? 1u : 0u;
+    }
+    unsigned round = 0;
+    unsigned place = total + g.before(hits, round);
+    for (unsigned u = 0; u < run; ++u) {
+      if (hit[u]) act(begin + u, place++);
+    }
+    total += round;
+  }
+}
 
 /// The k largest entries of every row, one block per row, ids ascending, ties to the lower index,
 /// NaN never. Selected entries go to slots of k per row, their number to `counts`.
@@ -83,30 +115,6 @@ struct top_k_rows {
 
  private:
   PLMSCOPE_HD static bits key(Real v) noexcept { return ordered_bits<Real>::of(Order::key(v)); }
-
-  /// Calls act(i, place) for the i in [0, n) that `test` accepts; places count from 0 in the order
-  /// of i. `total` is their number.
-  template <class Group, class Test, class Act>
-  PLMSCOPE_HD static void for_each_in_order(Group& g, unsigned n, const Test& test, const Act& act,
-                                            unsigned& total) {
-    constexpr unsigned run = 4;  // neighbours per thread and round
-    total = 0;
-    for (unsigned first = 0; first < n; first += run * g.size()) {
-      const unsigned begin = first + run * g.rank();
-      bool hit[run];
-      unsigned hits = 0;
-      for (unsigned u = 0; u < run; ++u) {
-        hit[u] = begin + u < n && test(begin + u);
-        hits += hit[u] ? 1u : 0u;
-      }
-      unsigned round = 0;
-      unsigned place = total + g.before(hits, round);
-      for (unsigned u = 0; u < run; ++u) {
-        if (hit[u]) act(begin + u, place++);
-      }
-      total += round;
-    }
-  }
 
   /// The largest b with at least `want` of keys [0, n) >= b. NaN (0) never counts: b >= 1.
   template <class Group, class Key>

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -55,6 +56,49 @@ void top_k_rows(Backend& be, C pre, std::size_t k, Order, Codes& out) {
     out.offsets()[out.rows() + 1] = static_cast<std::int64_t>(out.entries() + ids.size());
     out.append(1, ids.size());
   }
+}
+
+template <class C, class Order, class Codes, class Backend>
+void keep_above(Backend& be, C pre, C bound, Order, Codes& out) {
+  for (std::size_t r = 0; r < pre.rows(); ++r) {
+    out.reserve_more(be, 1, pre.cols());
+    std::size_t end = out.entries();
+    for (std::size_t f = 0; f < pre.cols(); ++f) {
+      const double a = pre(r, f);
+      if (std::isnan(a) || !Order::keep(a)) continue;
+      if (!bound.empty() && !(Order::key(a) > bound[bound.cols() == 1 ? 0 : f])) continue;
+      out.ids()[end] = static_cast<std::uint32_t>(f);
+      out.values()[end++] = a;
+    }
+    out.offsets()[out.rows() + 1] = static_cast<std::int64_t>(end);
+    out.append(1, end - out.entries());
+  }
+}
+
+template <class C, class Order, class Codes, class V, class Backend>
+void batch_top_n(Backend& be, C pre, std::size_t n, Order order, Codes& out, V last) {
+  keep_above(be, pre, C(), order, out);
+  std::vector<double> keys;
+  for (std::size_t e = 0; e < out.entries(); ++e) keys.push_back(Order::key(out.values()[e]));
+  std::vector<std::size_t> ranked(keys.size());
+  for (std::size_t e = 0; e < ranked.size(); ++e) ranked[e] = e;
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [&](std::size_t a, std::size_t b) { return keys[a] > keys[b]; });
+  if (!last.empty() && n <= ranked.size()) {
+    last[0] = n == 0 ? std::numeric_limits<double>::infinity() : keys[ranked[n - 1]];
+  }
+  std::vector<bool> stays(keys.size(), false);
+  for (std::size_t i = 0; i < std::min(n, ranked.size()); ++i) stays[ranked[i]] = true;
+  std::size_t end = 0;
+  for (std::size_t r = 0, e = 0; r < out.rows(); ++r) {
+    for (; e < static_cast<std::size_t>(out.offsets()[r + 1]); ++e) {
+      if (!stays[e]) continue;
+      out.ids()[end] = out.ids()[e];
+      out.values()[end++] = out.values()[e];
+    }
+    out.offsets()[r + 1] = static_cast<std::int64_t>(end);
+  }
+  out.close_up(end);
 }
 
 template <class Codes, class F>

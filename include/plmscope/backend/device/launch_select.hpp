@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/backend/device/batch_select.hpp>
+#include <plmscope/backend/device/group.hpp>
+#include <plmscope/backend/device/launch_sparse.hpp>
+#include <plmscope/backend/device/select.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+namespace device_kernels {
+
+/// How many entries pass stays on the device, so `out` makes room for all of them.
+template <class Order, class Device, class C, class Codes>
+void launch_keep_above(Device& be, C pre, C bound, Codes& out) {
+  const std::size_t rows = pre.rows();
+  out.reserve_more(be, rows, pre.size());
+  std::int64_t* const offsets = out.offsets() + out.rows();
+  using kernel = rows_above<C, Order>;
+  be.launch(rows, 0, kernel{pre, bound, offsets, nullptr, nullptr});
+  if (rows > 0) be.runtime().running_sum(offsets, rows + 1);
+  be.launch(pre.empty() ? 0 : rows, 0, kernel{pre, bound, offsets, out.ids(), out.values()});
+  out.append(rows, pre.size());
+}
+
+/// The same kernels whatever the numbers are, and memory for n entries beside those of `out`: first
+/// the n-th largest key, 4 bits a pass; then the ranks of all rows; then what stays, written to the
+/// side because it comes from `out` itself.
+template <class Order, class Device, class C, class Codes, class V>
+void launch_batch_top_n(Device& be, C pre, std::size_t n, Codes& out, V last) {
+  using Real = typename C::value_type;
+  using rows_type = batch_rows<C, Order>;
+  using bits = typename rows_type::bits;
+  if (n == 0 && !last.empty()) be.fill(last, std::numeric_limits<Real>::infinity());
+  const std::size_t rows = out.rows() + pre.rows();
+  if (rows == 0) return;
+  const std::size_t most = std::min(n, out.entries() + pre.size());  // that can stay
+  out.reserve_more(be, pre.rows(), std::max(most, out.entries()) - out.entries());
+  const rows_type all{rows_of(out), out.rows(), pre};
+
+  const std::size_t blocks = std::min<std::size_t>(rows, 1024);
+  auto key = be.template scratch<bits>(1);
+  auto reached = be.template scratch<std::uint32_t>(blocks * digit_steps);
+  bits* const found = key.get();
+  be.runtime().clear(found, sizeof(bits));
+  for (unsigned shift = ordered_bits<Real>::width; shift > 0;) {
+    shift -= digit_bits;
+    be.launch(blocks, 0, count_digits<rows_type>{all, shift, blocks, found, reached.get()});
+    be.launch(1, 0, choose_digit<bits>{reached.get(), blocks, n, shift, found});
+  }
+
+  auto above = be.template scratch<std::int64_t>(rows + 1);
+  auto equal = be.template scratch<std::int64_t>(rows + 1);
+  const batch_ranks ranks{above.get(), equal.get(), rows, n};
+  be.launch(rows, 0, count_ranks<rows_type>{all, found, ranks});
+  be.runtime().running_sum(above.get(), rows + 1);
+  be.runtime().running_sum(equal.get(), rows + 1);
+
+  auto ids = be.template scratch<std::uint32_t>(std::max<std::size_t>(most, 1));
+  auto values = be.template scratch<Real>(std::max<std::size_t>(most, 1));
+  be.launch(rows, 0, write_ranked<rows_type>{all, found, ranks, ids.get(), values.get()});
+  const std::uint32_t* const side_ids = ids.get();
+  const Real* const side_values = values.get();
+  std::uint32_t* const to_ids = out.ids();
+  Real* const to_values = out.values();
+  be.entries(1, most, [=] PLMSCOPE_HD(std::size_t, std::size_t e) {
+    if (e >= ranks.offset(rows)) return;
+    to_ids[e] = side_ids[e];
+    to_values[e] = side_values[e];
+  });
+  std::int64_t* const offsets = out.offsets();
+  be.entries(1, rows + 1, [=] PLMSCOPE_HD(std::size_t, std::size_t r) {
+    offsets[r] = static_cast<std::int64_t>(ranks.offset(r));
+  });
+  if (n > 0 && !last.empty()) {
+    be.entries(1, 1, [=] PLMSCOPE_HD(std::size_t, std::size_t) {
+      if (*found != 0) last.data()[0] = ordered_bits<Real>::real(*found);
+    });
+  }
+  out.append(pre.rows(), 0);
+  out.close_up(most);
+}
+
+}  // namespace device_kernels
+}  // namespace plmscope::inline PLMSCOPE_ABI
