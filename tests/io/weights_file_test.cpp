@@ -99,6 +99,30 @@ TEST_CASE("shards of either kind are one model with one hash") {
   CHECK(id_of(right) == "accepted");
 }
 
+TEST_CASE("numbers stay in the file: every kind is mapped read-only, nothing is copied") {
+  // Lines of /proc/self/maps: FROM-TO PERMISSIONS OFFSET DEVICE INODE PATH.
+  for (const char* name : {"single/model.safetensors", "single_bin/pytorch_model.bin",
+                           "legacy_bin/pytorch_model.bin", "fair/esm2_t2_tiny.pt"}) {
+    const fs::path path = fs::canonical(layouts() / name);
+    const auto file = weights_file::open(path);
+    std::ifstream maps("/proc/self/maps");
+    if (!maps) return golden::skip("no /proc/self/maps here");
+    std::size_t inside = 0;
+    for (std::string line; std::getline(maps, line);) {
+      if (!line.ends_with(path.string()) || line.find(" r--p ") == std::string::npos) continue;
+      const std::size_t dash = line.find('-');
+      const std::size_t from = std::stoull(line.substr(0, dash), nullptr, 16);
+      const std::size_t to = std::stoull(line.substr(dash + 1), nullptr, 16);
+      for (const auto& t : file.tensors()) {
+        const auto at = reinterpret_cast<std::size_t>(t.bytes.data());
+        inside += at >= from && at + t.bytes.size() <= to ? 1u : 0u;
+      }
+    }
+    INFO(name);
+    CHECK(inside == file.tensors().size());
+  }
+}
+
 TEST_CASE("an index that does not fit its shards is refused") {
   CHECK(id_of(R"({"x": "a.safetensors", "z": "b.safetensors"})") == "io.145");  // y unnamed
   CHECK(id_of(R"({"x": "b.safetensors", "y": "a.safetensors", "z": "b.safetensors"})") == "io.145");
