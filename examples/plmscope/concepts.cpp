@@ -56,7 +56,7 @@ void add_concepts(CLI::App& app) {
   auto o = std::make_shared<concepts_command>();
   CLI::App* c = app.add_subcommand(
       "concepts", "Score an SAE's features against UniProt annotation, name them, write a report");
-  c->add_option("model", o->model, "Folder or safetensors file with ESM-2 weights")->required();
+  c->add_option("model", o->model, "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model")->required();
   c->add_option("sae", o->sae, "SAE file")->required();
   c->add_option("proteins", o->proteins, "UniProt TSV(.gz) with feature columns")->required();
   add_scoring_flags(*c, o->scoring);

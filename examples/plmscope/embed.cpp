@@ -95,7 +95,7 @@ void add_embed(CLI::App& app) {
   auto o = std::make_shared<embed_options>();
   CLI::App* c = app.add_subcommand("embed", "Write hidden states of sequences, one tensor ID/SITE "
                                             "of shape [residues, width] each");
-  c->add_option("model", o->model, "Folder or safetensors file with ESM-2 weights")->required();
+  c->add_option("model", o->model, "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model")->required();
   c->add_option("sequences", o->sequences,
                 "FASTA or FASTA.gz, - for standard input; <mask> is a masked residue")
       ->required();

@@ -2,6 +2,7 @@
 #include "command.hpp"
 
 #include <plmscope/io/safetensors.hpp>
+#include <plmscope/io/weights_file.hpp>
 #include <plmscope/plm/esm2_checkpoint.hpp>
 #include <plmscope/sae/checkpoint.hpp>
 
@@ -17,14 +18,14 @@ struct info_options {
   std::string file;
 };
 
-std::string shape_of(const plmscope::tensor_info& t) {
+std::string shape_of(const plmscope::stored_tensor& t) {
   return fmt::format("{} [{}]", plmscope::dtype_name(t.type), fmt::join(t.shape, ", "));
 }
 
-void describe_tensors(const plmscope::safetensors_file& file, json_object& out, std::string& text) {
+void describe_tensors(const plmscope::weights_file& file, json_object& out, std::string& text) {
   std::size_t bytes = 0;
   for (const auto& t : file.tensors()) {
-    bytes += t.end - t.begin;
+    bytes += t.elements * plmscope::dtype_bits(t.type) / 8;
     out["tensors"][t.name] = {{"dtype", plmscope::dtype_name(t.type)}, {"shape", t.shape}};
   }
   text += fmt::format("tensors       {} ({:.1f} MB)\n", file.tensors().size(),
@@ -38,7 +39,8 @@ void describe_tensors(const plmscope::safetensors_file& file, json_object& out, 
   }
 }
 
-void describe_sae_file(const plmscope::safetensors_file& file, json_object& out, std::string& text) {
+void describe_sae_file(const plmscope::safetensors_file& file, json_object& out,
+                       std::string& text) {
   const auto d = plmscope::describe_sae(file);
   out["kind"] = "sae";
   out["d_model"] = d.d_model;
@@ -64,40 +66,41 @@ void describe_sae_file(const plmscope::safetensors_file& file, json_object& out,
 
 void describe_model(const std::filesystem::path& path, json_object& out, std::string& text) {
   const auto c = plmscope::esm2_checkpoint::open(path);
+  const std::string weights = c.file().where();
+  out["weights"] = weights;
   const auto& shape = c.config();
   out["kind"] = "esm2";
   out["layers"] = shape.layers;
   out["d_model"] = shape.d_model;
   out["heads"] = shape.heads;
   out["lm_head"] = c.has_head();
+  out["contact_head"] = c.has_contact_head();
   out["model_hash"] = c.identity().content_hash;
   text += fmt::format(
-      "kind          ESM-2\nlayers        {}\nwidth         {}\nheads         {}\nLM head       "
-      "{}\nweights hash  {}\n",
-      shape.layers, shape.d_model, shape.heads, c.has_head() ? "yes" : "no",
-      c.identity().content_hash);
+      "kind          ESM-2\nweights       {}\nlayers        {}\nwidth         {}\nheads         "
+      "{}\nLM head       "
+      "{}\ncontact head  {}\nweights hash  {}\n",
+      weights, shape.layers, shape.d_model, shape.heads, c.has_head() ? "yes" : "no",
+      c.has_contact_head() ? "yes" : "no", c.identity().content_hash);
 }
 
 void info(const info_options& o) {
   const std::filesystem::path path(o.file);
   json_object out{{"file", o.file}};
   std::string text = fmt::format("file          {}\n", o.file);
-  if (std::filesystem::is_directory(path)) {
+  if (!std::filesystem::is_regular_file(path)) {  // a folder, or a name of the hub
     describe_model(path, out, text);
     return print_result(o.common, out, text);
   }
-  const auto file = plmscope::safetensors_file::open(path);
-  const auto names = file.names();
-  const bool model = std::ranges::any_of(names, [](const std::string& n) {
-    return n.ends_with("embeddings.word_embeddings.weight");
-  });
-  if (plmscope::is_sae(file)) {
-    describe_sae_file(file, out, text);
-  } else if (model) {
+  const auto file = plmscope::weights_file::open(path);
+  if (!file.metadata().empty() && plmscope::is_sae(plmscope::safetensors_file::open(path))) {
+    describe_sae_file(plmscope::safetensors_file::open(path), out, text);
+  } else if (plmscope::esm2_names::of(file).kind() != plmscope::esm2_names::layout::none) {
     describe_model(path, out, text);
   } else {
-    out["kind"] = "safetensors";
-    text += "kind          safetensors\n";
+    const bool torch = !file.root().is(plmscope::pickle_kind::none);
+    out["kind"] = torch ? "torch" : "safetensors";
+    text += fmt::format("kind          {}\n", torch ? "torch file" : "safetensors");
     for (const auto& [key, value] : file.metadata()) {
       out["metadata"][key] = value;
       text += fmt::format("metadata      {} = {}\n", key, value.substr(0, 120));
@@ -111,8 +114,9 @@ void info(const info_options& o) {
 
 void add_info(CLI::App& app) {
   auto o = std::make_shared<info_options>();
-  CLI::App* c = app.add_subcommand("info", "Say what a model, an SAE or a safetensors file is");
-  c->add_option("file", o->file, "Safetensors file, or folder of a model")->required();
+  CLI::App* c = app.add_subcommand("info", "Say what a model, an SAE or a file of weights is");
+  c->add_option("file", o->file, "File, folder or name of a model, or any file of weights")
+      ->required();
   add_common(*c, o->common, "plmscope info sae.safetensors");
   c->callback([o] { info(*o); });
 }

@@ -203,7 +203,7 @@ void add_training_flags(CLI::App& c, training_options& o) {
 void add_train(CLI::App& app) {
   auto o = std::make_shared<train_command>();
   CLI::App* c = app.add_subcommand("train", "Train a TopK SAE on the activations of a model");
-  c->add_option("model", o->model, "Folder or safetensors file with ESM-2 weights")->required();
+  c->add_option("model", o->model, "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model")->required();
   c->add_option("proteins", o->proteins, "FASTA(.gz) or UniProt TSV(.gz)")->required();
   add_training_flags(*c, o->training);
   c->add_option("--out", o->out, "SAE file to write")->capture_default_str();

@@ -56,7 +56,7 @@ void add_verify(CLI::App& app) {
   auto o = std::make_shared<verify_options>();
   CLI::App* c = app.add_subcommand(
       "verify", "Compare a model's hidden states and logits with stored ones of the official code");
-  c->add_option("model", o->model, "Folder or safetensors file with ESM-2 weights")->required();
+  c->add_option("model", o->model, "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model")->required();
   c->add_option("expected", o->expected,
                 "Safetensors with KEY.tokens, KEY.positions, KEY.hidden, KEY.logits")
       ->required();

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT
+#include "tests/golden.hpp"
+
 #include <plmscope/plm/alphabet.hpp>
 #include <plmscope/plm/tokenizer.hpp>
 
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -77,4 +82,25 @@ TEST_CASE("a policy of one's own") {
     }
   };
   CHECK(tokenize("AJ*", leucine_for_j{}) == ids{0, 5, 4, 3, 2});
+}
+
+TEST_CASE("hf_exact gives the tokens of Hugging Face's slow tokenizer") {
+  std::ifstream file(golden::repository() / "tests/plm/golden/hf_tokens.tsv");
+  REQUIRE(file);
+  std::size_t lines = 0;
+  std::size_t shorter = 0;
+  for (std::string line; std::getline(file, line); ++lines) {
+    const std::size_t tab = line.find('\t');
+    std::istringstream numbers(line.substr(tab + 1));
+    const ids expected{std::istream_iterator<std::int32_t>(numbers), {}};
+    INFO(line);
+    const std::string text = line.substr(0, tab);
+    CHECK(tokenize(text, plmscope::hf_exact{}) == expected);
+    const ids aligned = tokenize(text, plmscope::per_residue{});
+    CHECK(aligned.size() >= expected.size());
+    shorter += aligned.size() > expected.size() ? 1u : 0u;
+  }
+  CHECK(lines == 216);
+  CHECK(shorter > 50);  // else the file would not tell the policies apart
+  CHECK(error_of([] { tokenize("MK<", plmscope::hf_exact{}); }).starts_with("plm.102 "));
 }

@@ -5,7 +5,7 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// The rules of the io layer. 1xx safetensors, 2xx FASTA, 3xx tables, 4xx npy, 5xx files and gzip.
+/// The rules of the io layer. 10x to 12x safetensors, 14x to 17x other weights files, 2xx FASTA, 3xx tables, 4xx npy, 5xx files and gzip.
 namespace rules {
 
 // clang-format off
@@ -38,6 +38,33 @@ inline constexpr error_rule safetensors_range{"io.126", error_kind::numeric, "a 
 inline constexpr error_rule safetensors_not_finite{"io.127", error_kind::numeric, "weights must be finite"};
 inline constexpr error_rule safetensors_destination{"io.128", error_kind::usage, "the destination must have as many entries as the tensor"};
 inline constexpr error_rule safetensors_add{"io.129", error_kind::usage, "a tensor to write needs a new valid name and data of its shape"};
+
+inline constexpr error_rule json_syntax{"io.140", error_kind::malformed, "a JSON file follows the grammar of JSON"};
+inline constexpr error_rule json_encoding{"io.141", error_kind::malformed, "a JSON file is valid UTF-8"};
+inline constexpr error_rule weights_format{"io.142", error_kind::malformed, "a weights file is safetensors, a torch file or an index of shards"};
+inline constexpr error_rule shard_index{"io.143", error_kind::malformed, "an index of shards maps every tensor to a plain file name beside it"};
+inline constexpr error_rule shard_missing{"io.144", error_kind::io, "every shard that an index names lies beside the index"};
+inline constexpr error_rule shard_mismatch{"io.145", error_kind::mismatch, "index and shards name the same tensors, each once"};
+inline constexpr error_rule zip_structure{"io.150", error_kind::malformed, "the directory of a zip archive agrees with its entries and with the file"};
+inline constexpr error_rule zip_truncated{"io.151", error_kind::malformed, "a zip archive ends with its directory"};
+inline constexpr error_rule zip_method{"io.152", error_kind::malformed, "the entries of a torch file are stored, neither compressed nor encrypted"};
+inline constexpr error_rule zip_name{"io.153", error_kind::malformed, "an entry of an archive has a plain relative name, each once"};
+inline constexpr error_rule zip_too_many{"io.154", error_kind::resource, "an archive holds at most 1,048,576 entries"};
+inline constexpr error_rule pickle_truncated{"io.160", error_kind::malformed, "a pickle ends with STOP inside its file"};
+inline constexpr error_rule pickle_opcode{"io.161", error_kind::malformed, "a torch file uses the opcodes of pickle that torch.save writes"};
+inline constexpr error_rule pickle_stack{"io.162", error_kind::malformed, "every opcode of a pickle finds on the stack what it needs"};
+inline constexpr error_rule pickle_memo{"io.163", error_kind::malformed, "a pickle reads memo entries that it has written"};
+inline constexpr error_rule pickle_limit{"io.164", error_kind::resource, "a pickle stays below the limits of size, objects and nesting"};
+inline constexpr error_rule pickle_text{"io.165", error_kind::malformed, "texts of a pickle are valid UTF-8, its names plain"};
+inline constexpr error_rule pickle_forbidden{"io.166", error_kind::malformed, "a file of weights names nothing that acts on the system"};
+inline constexpr error_rule pickle_call{"io.167", error_kind::malformed, "a file of weights calls only what describes tensors and plain values"};
+inline constexpr error_rule pickle_type{"io.168", error_kind::mismatch, "a value of a torch file has the type or the member asked for"};
+inline constexpr error_rule torch_layout{"io.170", error_kind::malformed, "a torch file has one data.pkl and the bytes of every storage"};
+inline constexpr error_rule torch_unsupported{"io.171", error_kind::malformed, "a torch file holds plain dense tensors written by torch.save"};
+inline constexpr error_rule torch_storage{"io.172", error_kind::malformed, "a storage has a known number type and exactly the bytes of its numbers"};
+inline constexpr error_rule torch_tensor{"io.173", error_kind::malformed, "a tensor lies inside its storage"};
+inline constexpr error_rule torch_too_large{"io.174", error_kind::resource, "the tensors of a file are not many times larger than the file"};
+inline constexpr error_rule torch_name{"io.175", error_kind::malformed, "every tensor of a torch file has a name of its own, at most 1,024 bytes"};
 
 inline constexpr error_rule fasta_no_records{"io.201", error_kind::malformed, "a FASTA file holds at least one record"};
 inline constexpr error_rule fasta_leading_text{"io.202", error_kind::malformed, "a FASTA file begins with '>'"};

@@ -5,6 +5,7 @@
 #include <plmscope/io/safetensors_header.hpp>
 #include <plmscope/io/sha256.hpp>
 #include <plmscope/io/tensor_convert.hpp>
+#include <plmscope/io/tensor_lookup.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -23,9 +24,6 @@
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
-
-/// In an expected shape: any extent will do.
-inline constexpr std::size_t any_extent = static_cast<std::size_t>(-1);
 
 /// A safetensors file, every invariant of the format checked before the first number is handed out:
 /// header inside the file, valid UTF-8 and JSON, known dtypes, sizes that follow from dtype and
@@ -57,6 +55,12 @@ class safetensors_file {
     return {std::move(where), view, std::move(owner)};
   }
 
+  /// Reads bytes that `owner` keeps alive.
+  static safetensors_file view(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+                               std::string where) {
+    return {std::move(where), bytes, std::move(owner)};
+  }
+
   /// The path, or the `where` of `parse`.
   const std::string& where() const noexcept { return where_; }
   const metadata_map& metadata() const noexcept { return header_->metadata; }
@@ -70,42 +74,18 @@ class safetensors_file {
 
   /// The tensor, or nullptr.
   const tensor_info* find(std::string_view name) const noexcept {
-    const auto all = tensors();
-    const auto at =
-        std::lower_bound(all.begin(), all.end(), name,
-                         [](const tensor_info& t, std::string_view n) { return t.name < n; });
-    return at != all.end() && at->name == name ? &*at : nullptr;
+    return tensor_lookup::find(tensors(), name);
   }
   bool contains(std::string_view name) const noexcept { return find(name) != nullptr; }
 
   /// The tensor; io.123 lists what the file has when it is missing.
   const tensor_info& require(std::string_view name) const {
-    if (const tensor_info* t = find(name)) return *t;
-    std::string found = std::to_string(tensors().size()) + " tensors:";
-    for (const auto& t : tensors().first(std::min<std::size_t>(8, tensors().size()))) {
-      found += " " + t.name;
-    }
-    if (tensors().size() > 8) found += " ...";
-    throw error(rules::safetensors_missing, {.where = where_,
-                                             .expected = "tensor \"" + std::string(name) + "\"",
-                                             .found = std::move(found)});
+    return tensor_lookup::require(tensors(), name, where_);
   }
 
   /// The tensor, with the shape expected (`any_extent` matches anything); otherwise io.124.
   const tensor_info& require(std::string_view name, std::span<const std::size_t> shape) const {
-    const tensor_info& t = require(name);
-    const bool same = std::equal(
-        shape.begin(), shape.end(), t.shape.begin(), t.shape.end(),
-        [](std::size_t want, std::size_t have) { return want == any_extent || want == have; });
-    if (same) return t;
-    std::string expected = "[";
-    for (const std::size_t n : shape) {
-      if (expected.size() > 1) expected += ", ";
-      expected += n == any_extent ? "any" : std::to_string(n);
-    }
-    throw error(rules::safetensors_shape, {.where = where_ + ", tensor \"" + t.name + "\"",
-                                           .expected = expected + "]",
-                                           .found = shape_text(t.shape)});
+    return tensor_lookup::require(tensors(), name, shape, where_);
   }
   const tensor_info& require(std::string_view name,
                              std::initializer_list<std::size_t> shape) const {

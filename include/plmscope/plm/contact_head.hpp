@@ -31,15 +31,14 @@ class contact_head {
  public:
   using real = typename Backend::real;
 
-  /// Errors: plm.134 where the model's file has no contact head.
+  /// Errors: plm.120 where the model's file has no contact head.
   explicit contact_head(const esm2<Backend>& model)
-      : weights_(model.weights().contact_weights),
-        bias_(model.weights().contact_bias),
+      : regression_(model.weights().contacts),
         heads_(model.config().heads),
         layers_(model.layers()) {
-    if (weights_.size() != layers_ * heads_ || weights_.empty()) {
+    if (regression_.weight.size() != layers_ * heads_) {
       throw error(
-          rules::contacts_missing,
+          rules::contact_head_missing,
           {.where = model.identity().name,
            .remedy = "use a checkpoint with esm.contact_head, or the categorical Jacobian"});
     }
@@ -96,7 +95,7 @@ class contact_head {
       const std::size_t c = layer * heads_ + h;
       const const_view<Backend> a = maps.row_range(h * (n + 2) + 1, n).col_range(1, n);
       const view<Backend> sum = s.row_sums.all().row_range(c, 1);
-      be.axpy(static_cast<real>(weights_[c]), a, s.weighted);
+      be.axpy(static_cast<real>(regression_.weight[c]), a, s.weighted);
       be.gemm_nt(ones_.all().col_range(0, n), a, sum);  // row sums
       be.column_sums(a, column_.all().col_range(0, n));
       be.axpy(real{1}, column_.all().col_range(0, n), sum);
@@ -112,7 +111,7 @@ class contact_head {
     for (std::size_t c = 0; c < channels; ++c) {
       double total = 0;
       for (std::size_t j = 0; j < n; ++j) total += rows[c * n + j];
-      for (std::size_t j = 0; j < n; ++j) rows[c * n + j] *= weights_[c] / total;
+      for (std::size_t j = 0; j < n; ++j) rows[c * n + j] *= static_cast<double>(regression_.weight[c]) / total;
     }
     device scaled(be, channels, n);
     be.upload(std::span<const double>(rows), scaled.all());
@@ -126,14 +125,13 @@ class contact_head {
     for (std::size_t i = 0; i < n; ++i) {
       for (std::size_t j = 0; j <= i; ++j) {
         const double both = (average[i * n + j] + average[j * n + i]) / 2;
-        const double x = bias_ + weighted[i * n + j] + weighted[j * n + i] - both;
+        const double x = static_cast<double>(regression_.bias) + weighted[i * n + j] + weighted[j * n + i] - both;
         out(i, j) = out(j, i) = static_cast<float>(1 / (1 + std::exp(-x)));
       }
     }
   }
 
-  std::vector<double> weights_;
-  double bias_;
+  contact_regression regression_;
   std::size_t heads_;
   std::size_t layers_;
   std::vector<site> sites_;
@@ -144,7 +142,7 @@ class contact_head {
 };
 
 /// Contact probabilities of every sequence of a batch, by the model's own contact head. Sequences
-/// must stand between `<cls>` and `<eos>`. Errors: plm.134, plm.130.
+/// must stand between `<cls>` and `<eos>`. Errors: plm.120, plm.130.
 template <class Backend>
 std::vector<contact_map> predict_contacts(esm2<Backend>& model, const packed_batch& batch) {
   contact_head<Backend> head(model);

@@ -38,7 +38,7 @@ class esm2 {
   using backend_type = Backend;
   using real = typename Backend::real;
 
-  /// A safetensors file or a folder with model.safetensors; see `esm2_options` and
+  /// A folder, a file or a name of the hub, see `model_path`; also `esm2_options` and
   /// `load_esm2_weights` for errors.
   static esm2 load(const std::filesystem::path& path, const esm2_options& options = {},
                    Backend be = Backend()) {

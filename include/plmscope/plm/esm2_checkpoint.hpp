@@ -3,8 +3,10 @@
 
 #include <plmscope/io/byte_source.hpp>
 #include <plmscope/io/half.hpp>
-#include <plmscope/io/safetensors.hpp>
+#include <plmscope/io/weights_file.hpp>
 #include <plmscope/plm/esm2_config.hpp>
+#include <plmscope/plm/esm2_names.hpp>
+#include <plmscope/plm/model_path.hpp>
 #include <plmscope/plm/rules.hpp>
 
 #include <charconv>
@@ -39,49 +41,63 @@ inline std::optional<std::string> json_scalar(std::string_view text, std::string
 
 }  // namespace esm2_detail
 
-/// An ESM-2 model file in the Hugging Face layout: finds its tensors with or without the prefix
-/// `esm.`, reads its shape off them. Numbers may be F32, F16, BF16 or F64.
+/// The contact head of an ESM-2 model (Rao et al. 2021): a logistic regression on the attention
+/// maps of all blocks and heads.
+struct contact_regression {
+  std::vector<float> weight;  ///< layers * heads numbers, block after block
+  float bias = 0;
+};
+
+/// The files of an ESM-2 model, whatever they are (see `model_path` and `weights_file`): finds its
+/// tensors under the names of Hugging Face or fair-esm, reads its shape off them. Numbers may be
+/// F32, F16, BF16 or F64.
 class esm2_checkpoint {
  public:
-  /// A safetensors file, or a folder with `model.safetensors`. `config.json` beside it (or
-  /// `NAME.config.json` beside `NAME.model.safetensors`) is used where the tensors cannot tell.
+  /// A folder, a file, or a name of the hub; `model_path` says what is looked for. `config.json`
+  /// beside the weights (or `NAME.config.json` beside `NAME.model.safetensors`) is used where the
+  /// tensors cannot tell, and the settings in a checkpoint of fair-esm.
   static esm2_checkpoint open(const std::filesystem::path& path, const esm2_options& options = {}) {
-    namespace fs = std::filesystem;
-    std::error_code ignored;
-    const bool folder = fs::is_directory(path, ignored);
-    const fs::path file = folder ? path / "model.safetensors" : path;
-    if (!fs::is_regular_file(file, ignored)) {
-      throw error(rules::model_missing,
-                  {.where = path.string(),
-                   .found = fs::exists(path, ignored) ? "no file " + file.string() : "no such path",
-                   .remedy = "give the folder that holds model.safetensors, or the file itself; a "
-                             ".bin or .pt checkpoint must be converted to safetensors first"});
-    }
-    return {safetensors_file::open(file), file, options};
+    const model_files files = model_path::find(path);
+    return {weights_file::open(files.weights), files, options};
   }
 
-  const safetensors_file& file() const noexcept { return file_; }
+  const weights_file& file() const noexcept { return file_; }
   const esm2_config& config() const noexcept { return config_; }
   const model_identity& identity() const noexcept { return identity_; }
-  bool has_head() const noexcept { return file_.contains("lm_head.dense.weight"); }
-  bool has_decoder() const noexcept { return file_.contains("lm_head.decoder.weight"); }
+  bool has_head() const { return contains("lm_head.dense.weight"); }
+  bool has_decoder() const { return contains("lm_head.decoder.weight"); }
+  /// In the file, or in fair-esm's `NAME-contact-regression.pt` beside it.
+  bool has_contact_head() const { return contacts_.has_value(); }
 
-  bool has_contact_head() const noexcept {
-    return file_.contains(own_name("esm.contact_head.regression.weight"));
+  /// The weights of the contact head; plm.120 where there is none.
+  contact_regression contact_head() const {
+    if (!contacts_) {
+      throw error(rules::contact_head_missing,
+                  {.where = file_.where(),
+                   .found = "no contact_head.regression.weight",
+                   .remedy = "with fair-esm's NAME.pt put NAME-contact-regression.pt beside it"});
+    }
+    const std::size_t channels = config_.layers * config_.heads;
+    const auto& weight = contacts_->require(contact_weight_, {1, channels});
+    const auto& bias = contacts_->require(contact_bias(), {1});
+    contacts_->check_finite(weight);
+    contacts_->check_finite(bias);
+    return {.weight = contacts_->read_vector<float>(weight),
+            .bias = contacts_->read_vector<float>(bias)[0]};
   }
 
   /// Reads a tensor by its name in the full layout (`esm.encoder...`); the shape is checked.
   template <class Real>
   void read(std::string_view name, std::initializer_list<std::size_t> shape,
             std::span<Real> out) const {
-    file_.read(file_.require(own_name(name), shape), out);
+    file_.read(file_.require(names_(name), shape), out);
   }
 
   /// Rotary frequencies of a block, head_dim / 2 numbers, by the option's choice.
   std::vector<float> inv_freq(std::size_t layer) const {
     std::vector<float> out(config_.head_dim() / 2);
     if (rotary_ == plmscope::inv_freq::stored) {
-      const tensor_info* t = stored_inv_freq(layer);
+      const stored_tensor* t = stored_inv_freq(layer);
       if (t == nullptr) fail_inv_freq("none for block " + std::to_string(layer));
       if (t->elements != out.size()) {
         fail_inv_freq(std::to_string(t->elements) + " numbers in " + t->name + ", " +
@@ -100,25 +116,24 @@ class esm2_checkpoint {
   }
 
  private:
-  esm2_checkpoint(safetensors_file file, const std::filesystem::path& path,
-                  const esm2_options& options)
-      : file_(std::move(file)), rotary_(options.rotary) {
-    constexpr std::string_view table = "embeddings.word_embeddings.weight";
-    if (file_.contains("esm." + std::string(table))) {
-      prefix_ = "esm.";
-    } else if (!file_.contains(table)) {
-      const bool fair = file_.contains("embed_tokens.weight") ||
-                        file_.contains("encoder.sentence_encoder.embed_tokens.weight");
+  esm2_checkpoint(weights_file file, const model_files& files, const esm2_options& options)
+      : file_(std::move(file)), names_(esm2_names::of(file_)), rotary_(options.rotary) {
+    if (names_.kind() == esm2_names::layout::none) {
       throw error(rules::model_architecture,
                   {.where = file_.where(),
                    .expected = "tensor \"esm.embeddings.word_embeddings.weight\"",
-                   .found = fair ? "fair-esm's tensor names" : "no such tensor",
-                   .remedy = "use the checkpoint in the Hugging Face layout (facebook/esm2_*)"});
+                   .found = "no such tensor, nor fair-esm's embed_tokens.weight",
+                   .remedy = "use a checkpoint of ESM-2 (facebook/esm2_* or fair-esm's .pt)"});
     }
-    const auto& words = file_.require(prefix_ + std::string(table), {any_extent, any_extent});
+    const std::string table = names_("esm.embeddings.word_embeddings.weight");
+    if (file_.require(table).shape.size() != 2 && names_.kind() == esm2_names::layout::fair_esm) {
+      refuse("an embedding table [33, width]", "fair-esm's tensor names with a table of shape " +
+                                                   shape_text(file_.require(table).shape));
+    }
+    const auto& words = file_.require(table, {any_extent, any_extent});
     config_.vocabulary = words.shape[0];
     config_.d_model = words.shape[1];
-    while (file_.contains(own_name(block_name(config_.layers) + "LayerNorm.weight"))) {
+    while (contains(block_name(config_.layers) + "LayerNorm.weight")) {
       ++config_.layers;
     }
     if (config_.layers == 0 || config_.d_model == 0 || config_.vocabulary != 33) {
@@ -127,15 +142,17 @@ class esm2_checkpoint {
                  std::to_string(config_.d_model) + ", " + std::to_string(config_.layers) +
                  " blocks");
     }
-    if (file_.contains(prefix_ + "embeddings.layer_norm.weight")) {
+    if (contains("esm.embeddings.layer_norm.weight")) {
       refuse("no layer norm on the embeddings", "embeddings.layer_norm (an ESM-1 model)");
     }
-    const std::string first_linear = own_name(block_name(0) + "intermediate.dense.weight");
+    const std::string first_linear = names_(block_name(0) + "intermediate.dense.weight");
     config_.feed_forward = file_.require(first_linear, {any_extent, config_.d_model}).shape[0];
-    const std::string json = config_text(path);
+    const std::string json = config_text(files.config);
     apply_config(json);
+    apply_fair_settings();
     choose_heads(json, options);
-    identity_ = {.name = name_of(path),
+    find_contact_head(files.contacts);
+    identity_ = {.name = files.name,
                  .content_hash = options.content_hash ? file_.content_hash() : "",
                  .layers = config_.layers,
                  .d_model = config_.d_model};
@@ -144,23 +161,36 @@ class esm2_checkpoint {
   static std::string block_name(std::size_t layer) {
     return "esm.encoder.layer." + std::to_string(layer) + ".";
   }
-  std::string own_name(std::string_view name) const {
-    return name.starts_with("esm.") ? prefix_ + std::string(name.substr(4)) : std::string(name);
+  bool contains(std::string_view name) const { return file_.contains(names_(name)); }
+
+  // In the model's own file or in one of its own, where the names have no prefix or `model/`.
+  void find_contact_head(const std::filesystem::path& beside) {
+    contact_weight_ = names_("esm.contact_head.regression.weight");
+    if (file_.contains(contact_weight_)) {
+      contacts_ = file_;
+    } else if (!beside.empty()) {
+      contacts_ = weights_file::open(beside);
+      contact_weight_ = "contact_head.regression.weight";
+      if (!contacts_->contains(contact_weight_)) contact_weight_ = "model/" + contact_weight_;
+    }
+  }
+  std::string contact_bias() const {
+    return contact_weight_.substr(0, contact_weight_.rfind('.')) + ".bias";
   }
 
   // One per block (published files), or one for all (saved by transformers 5).
-  const tensor_info* stored_inv_freq(std::size_t layer) const {
+  const stored_tensor* stored_inv_freq(std::size_t layer) const {
     for (const std::string& name : {block_name(layer) + "attention.self.rotary_embeddings.inv_freq",
                                     std::string("esm.rotary_embeddings.inv_freq"),
                                     std::string("esm.encoder.rotary_embeddings.inv_freq")}) {
-      if (const tensor_info* t = file_.find(own_name(name))) return t;
+      if (const stored_tensor* t = file_.find(names_(name))) return t;
     }
     return nullptr;
   }
 
   void choose_heads(const std::string& json, const esm2_options& options) {
     std::size_t heads = 0;
-    if (const tensor_info* t = stored_inv_freq(0)) {
+    if (const stored_tensor* t = stored_inv_freq(0)) {
       const std::size_t head_dim = 2 * t->elements;
       if (head_dim > 0 && config_.d_model % head_dim == 0) heads = config_.d_model / head_dim;
       if (heads == 0) fail_heads("inv_freq of " + std::to_string(t->elements) + " numbers");
@@ -197,6 +227,14 @@ class esm2_checkpoint {
     demand("emb_layer_norm_before", "false");
   }
 
+  // cfg.model of a checkpoint of fair-esm.
+  void apply_fair_settings() {
+    const auto settings = file_.root().find("cfg");
+    const auto model = settings ? settings->find("model") : std::nullopt;
+    const auto dropout = model ? model->find("token_dropout") : std::nullopt;
+    if (dropout && dropout->is(pickle_kind::boolean)) config_.token_dropout = dropout->boolean();
+  }
+
   double number(const std::string& text, std::string_view key) const {
     double value = 0;
     const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -209,26 +247,10 @@ class esm2_checkpoint {
     return value;
   }
 
-  static std::string config_text(const std::filesystem::path& file) {
-    std::filesystem::path json = file.parent_path() / "config.json";
-    constexpr std::string_view suffix = ".model.safetensors";
-    const std::string name = file.filename().string();
-    if (name.ends_with(suffix)) {
-      json = file.parent_path() / (name.substr(0, name.size() - suffix.size()) + ".config.json");
-    } else if (name != "model.safetensors") {
-      return {};
-    }
-    std::error_code ignored;
-    if (!std::filesystem::is_regular_file(json, ignored)) return {};
+  static std::string config_text(const std::filesystem::path& json) {
+    if (json.empty()) return {};
     const auto bytes = read_file(json, std::size_t{1} << 20);
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  }
-
-  static std::string name_of(const std::filesystem::path& file) {
-    std::error_code ignored;
-    if (file.filename() != "model.safetensors") return file.stem().string();
-    const auto folder = std::filesystem::weakly_canonical(file, ignored).parent_path();
-    return folder.filename().string();
   }
 
   [[noreturn]] void refuse(std::string expected, std::string found) const {
@@ -252,9 +274,11 @@ class esm2_checkpoint {
                            "checkpoints hold) or inv_freq::exact (trained with float values)"});
   }
 
-  safetensors_file file_;
+  weights_file file_;
+  esm2_names names_;
   plmscope::inv_freq rotary_;
-  std::string prefix_;
+  std::optional<weights_file> contacts_;
+  std::string contact_weight_;
   esm2_config config_;
   model_identity identity_;
 };

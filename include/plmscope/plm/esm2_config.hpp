@@ -62,7 +62,7 @@ struct esm2_options {
 /// Which model a state came from.
 struct model_identity {
   std::string name;          ///< of the folder or file
-  std::string content_hash;  ///< as `safetensors_file::content_hash`; empty when not computed
+  std::string content_hash;  ///< as `weights_file::content_hash`; empty when not computed
   std::size_t layers = 0;
   std::size_t d_model = 0;
 

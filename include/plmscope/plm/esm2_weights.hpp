@@ -55,8 +55,7 @@ struct esm2_weights {
   vector head_bias, head_gain, head_norm_bias;
   weight decoder;  ///< the embedding table again, as a linear map
   vector decoder_bias;
-  std::vector<double> contact_weights;  ///< one per block and head, block by block; empty without
-  double contact_bias = 0;
+  contact_regression contacts;  ///< without weights where the files have no contact head
   std::vector<std::vector<float>> inv_freq;  ///< distinct sets of rotary frequencies, mostly one
 };
 
@@ -164,12 +163,7 @@ esm2_weights<Backend> load_esm2_weights(Backend& be, const esm2_checkpoint& from
     w.blocks[l].rotary = static_cast<std::size_t>(same - w.inv_freq.begin());
     if (same == w.inv_freq.end()) w.inv_freq.push_back(std::move(frequencies));
   }
-  if (from.has_contact_head()) {
-    w.contact_weights.resize(from.config().layers * from.config().heads);
-    from.read("esm.contact_head.regression.weight", {1, w.contact_weights.size()},
-              std::span(w.contact_weights));
-    from.read("esm.contact_head.regression.bias", {1}, std::span<double>(&w.contact_bias, 1));
-  }
+  if (from.has_contact_head()) w.contacts = from.contact_head();
   if (from.has_head() && from.has_decoder()) {
     const std::size_t n = from.config().vocabulary * from.config().d_model;
     std::vector<real> table(n);

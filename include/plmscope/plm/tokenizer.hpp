@@ -10,12 +10,14 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
 // What becomes of a letter that is no token (J, `*`, lower case, digits). A policy is a struct
-// with `std::int32_t unknown(char letter, std::size_t position) const`.
+// with `std::int32_t unknown(char letter, std::size_t position) const`; one that also has
+// `static constexpr bool joins_runs = true` is asked once for several such letters in a row.
 
 /// One `<unk>` per letter, so residue i is always token i + 1. (Hugging Face's slow tokenizer
 /// merges a run of unknown letters into one `<unk>` and loses that; fair-esm raises KeyError.)
@@ -34,6 +36,14 @@ struct strict {
   }
 };
 
+/// As Hugging Face's slow tokenizer (EsmTokenizer): letters that are no token and stand next to
+/// each other become one `<unk>` together, so behind such a run residue i is no longer token i + 1.
+/// For numbers of others that were made so; a blank ends a run.
+struct hf_exact {
+  static constexpr bool joins_runs = true;
+  std::int32_t unknown(char, std::size_t) const noexcept { return alphabet::unk; }
+};
+
 template <class P>
 concept unknown_letter_policy = requires(const P& p, char letter, std::size_t position) {
   { p.unknown(letter, position) } -> std::convertible_to<std::int32_t>;
@@ -47,28 +57,34 @@ void tokenize_into(std::string_view residues, std::vector<std::int32_t>& out,
                    const Policy& policy = {}) {
   out.reserve(out.size() + residues.size() + 2);
   out.push_back(alphabet::cls);
+  constexpr bool joins_runs = requires { requires Policy::joins_runs; };
   std::size_t position = 0;
+  bool in_run = false;  // the character before was an unknown letter
   for (std::size_t i = 0; i < residues.size();) {
     const char c = residues[i];
     if (c == ' ' || c == '\t' || c == '\n' || c == '\r') {
+      in_run = false;
       ++i;
       continue;
     }
+    const bool after_unknown = std::exchange(in_run, false);
     if (c == '<') {
       const std::string_view rest = residues.substr(i);
       const std::int32_t token = rest.starts_with("<mask>")  ? alphabet::mask
                                  : rest.starts_with("<unk>") ? alphabet::unk
                                                              : -1;
       if (token < 0) {
-        throw error(rules::unknown_token_text,
-                    {.where = "character " + std::to_string(i + 1),
-                     .found = std::string(rest.substr(0, 12))});
+        throw error(rules::unknown_token_text, {.where = "character " + std::to_string(i + 1),
+                                                .found = std::string(rest.substr(0, 12))});
       }
       out.push_back(token);
       i += alphabet::tokens[static_cast<std::size_t>(token)].size();
     } else {
       const std::int32_t token = c == mask_letter ? alphabet::mask : alphabet::token_of(c);
-      out.push_back(token >= 0 ? token : policy.unknown(c, position));
+      in_run = token < 0;
+      if (!joins_runs || !in_run || !after_unknown) {
+        out.push_back(in_run ? policy.unknown(c, position) : token);
+      }
       ++i;
     }
     ++position;
@@ -83,4 +99,4 @@ std::vector<std::int32_t> tokenize(std::string_view residues, const Policy& poli
   return out;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI
