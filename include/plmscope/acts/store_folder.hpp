@@ -87,23 +87,22 @@ class basic_store_folder {
     sync(folder_.has_parent_path() ? folder_.parent_path() : std::filesystem::path("."));
   }
 
-  // The manifest is the first file of a store.
+  // The manifest is the first file of a store. Its lock is ours: a temporary one is abandoned.
   void begin() {
     const auto path = folder_ / store_manifest::file_name;
-    if (std::filesystem::exists(std::filesystem::symlink_status(path))) {
-      manifest_.require_same(store_detail::read_manifest(folder_), folder_.string());
-      return;
-    }
+    const bool exists = std::filesystem::exists(std::filesystem::symlink_status(path));
     for (const auto& name : store_detail::names_in(folder_)) {
-      if (name == lock_name) continue;
-      if (!name.starts_with(temporary_prefix)) {
+      if (name.starts_with(temporary_prefix)) {
+        unlink(name);
+      } else if (!exists && name != lock_name) {
         throw error(rules::store_folder, {.where = folder_.string(),
                                           .expected = "a new or empty folder, or a store",
                                           .found = name,
                                           .remedy = "choose another folder"});
       }
-      unlink(name);
     }
+    if (exists)
+      return manifest_.require_same(store_detail::read_manifest(folder_), folder_.string());
     basic_atomic_file<System> file(path, system_);
     file.write(manifest_.to_json());
     file.commit();
