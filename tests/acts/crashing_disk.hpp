@@ -4,6 +4,8 @@
 #include <plmscope/acts/store_folder.hpp>
 #include <plmscope/core/rng.hpp>
 
+#include "tests/acts/sample_store.hpp"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
@@ -24,11 +26,6 @@
 //   - of names made, renamed or removed and not synced, any may be missing, in any combination
 //     (the file system may order them as it likes).
 namespace crashing {
-
-/// Real files, but no waiting for the disk.
-struct fast_system : plmscope::store_system {
-  int fsync(int) { return 0; }
-};
 
 struct operation {
   enum kind_type { mkdir, create, write, sync_file, rename, unlink, sync_folder } kind;
@@ -205,9 +202,7 @@ inline void image(const record& log, std::size_t count, std::uint64_t fate,
         break;
       }
     }
-    plmscope::basic_atomic_file<fast_system> file(target / std::filesystem::path(name).filename());
-    file.write(bytes);
-    file.commit();
+    sample::put(target / std::filesystem::path(name).filename(), bytes);
   }
 }
 

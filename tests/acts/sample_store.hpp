@@ -9,10 +9,16 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 // A small store whose numbers are known without a model.
 namespace sample {
+
+/// Real files, but no waiting for the disk.
+struct fast_system : plmscope::store_system {
+  int fsync(int) { return 0; }
+};
 
 inline std::vector<plmscope::protein_sequence> proteins() {
   std::vector<plmscope::protein_sequence> out;
@@ -80,12 +86,18 @@ void finish(const std::filesystem::path& folder, const plmscope::store_manifest&
 }
 inline void finish(const std::filesystem::path& folder, const plmscope::store_manifest& m,
                    plmscope::protein_range range = {0, 12}) {
-  finish(folder, m, range, plmscope::store_system{}, [](const auto&) {});
+  finish(folder, m, range, fast_system{}, [](const auto&) {});
 }
 
 inline std::string content(const std::filesystem::path& path) {
   const auto bytes = plmscope::read_file(path);
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+inline void put(const std::filesystem::path& path, std::string_view bytes) {
+  plmscope::basic_atomic_file<fast_system> file(path);
+  file.write(bytes);
+  file.commit();
 }
 
 /// Every file of a folder with its bytes, but for the lock.

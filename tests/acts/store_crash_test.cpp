@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 using namespace plmscope;
-using crashing::fast_system;
+using sample::fast_system;
 
 namespace {
 
@@ -71,8 +71,7 @@ verdict every_power_cut(const store_manifest& m, bool forget_syncs,
         }
       }
       v.lost += lost;
-      const auto id = error_id(
-          [&] { sample::finish(after / "s", m, {0, 12}, fast_system{}, [](const auto&) {}); });
+      const auto id = error_id([&] { sample::finish(after / "s", m); });
       v.unfinished += id != "accepted" || sample::files(after / "s") != want;
     }
   }
@@ -113,7 +112,7 @@ TEST_CASE("a second crash while recovering from the first changes nothing") {
       second.log.fault = {.at = calls, .reason = EIO, .persistent = true};
       const auto id = error_id([&] { write_on(after / "s", m, second); });
       CHECK((id == "accepted" || id == "io.505" || id == "acts.109"));
-      sample::finish(after / "s", m, {0, 12}, fast_system{}, [](const auto&) {});
+      sample::finish(after / "s", m);
       CHECK(sample::files(after / "s") == want);
       ++states;
     }
@@ -163,7 +162,7 @@ TEST_CASE("a failing call is an error, keeps every acknowledged shard and leaves
             CHECK(left.contains(shard_layout::file_name(range)));
           }
         }
-        sample::finish(folder / "s", m, {0, 12}, fast_system{}, [](const auto&) {});
+        sample::finish(folder / "s", m);
         CHECK(sample::files(folder / "s") == want);
       }
     }

@@ -4,6 +4,7 @@
 #include <plmscope/acts/activation_batch.hpp>
 #include <plmscope/acts/activation_store.hpp>
 #include <plmscope/acts/reader.hpp>
+#include <plmscope/backend/cpu.hpp>
 #include <plmscope/core/rng.hpp>
 #include <plmscope/tensor/matrix.hpp>
 
