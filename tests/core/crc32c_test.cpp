@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -46,16 +48,28 @@ TEST_CASE("the values of RFC 3720, appendix B.4, and the check value of the cata
   CHECK(crc32c({}) == 0);
 }
 
-TEST_CASE("instruction, tables and definition agree for every length and alignment") {
-  const auto data = noise(600, 1);
+TEST_CASE("every way of this processor agrees with the definition, at every length and alignment") {
+  using namespace plmscope::crc32c_detail;
+  const auto data = noise(3000, 1);
   for (std::size_t from = 0; from < 9; ++from) {
-    for (std::size_t n = 0; n < 130; ++n) {
+    for (std::size_t n = 0; n < 2900; n += n < 600 ? 1 : 61) {
       const auto part = std::span(data).subspan(from, n);
       const std::uint32_t want = by_definition(part);
       CHECK(crc32c(part) == want);
-      CHECK(~plmscope::crc32c_detail::update_by_tables(~0u, part.data(), part.size()) == want);
+      CHECK(~update_by_tables(~0u, part.data(), n) == want);
+      if (has_instruction()) CHECK(~update_by_instruction(~0u, part.data(), n) == want);
+      if (has_folding()) CHECK(~update_by_folding<false>(~0u, part.data(), n) == want);
+      std::vector<std::byte> copy(n + 1, std::byte{0x5a});
+      CHECK(plmscope::crc32c_copy(part, copy.data()) == want);
+      CHECK(std::equal(part.begin(), part.end(), copy.begin()));
+      CHECK(copy.back() == std::byte{0x5a});
     }
   }
+  if (!has_instruction()) return;
+  std::array<std::uint32_t, 4> four{~0u, ~0u, ~0u, ~0u};
+  update_four(four, data.data(), 504);
+  for (std::size_t k = 0; k < 4; ++k)
+    CHECK(~four[k] == by_definition(std::span(data).subspan(k * 504, 504)));
 }
 
 TEST_CASE("blocks have the checksums they have alone") {
