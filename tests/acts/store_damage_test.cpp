@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <plmscope/acts/activation_store_reader.hpp>
+#include <plmscope/acts/store_rows.hpp>
 
 #include "tests/acts/sample_store.hpp"
 #include "tests/golden.hpp"
@@ -213,6 +214,18 @@ TEST_CASE("holes, overlaps, links and strange names") {
   CHECK(error_id([&] { activation_store::open(folder / "s"); }) == "acts.109");
   CHECK(error_id([&] { activation_store::open(folder / "nowhere"); }) == "acts.109");
   CHECK(error_id([&] { sample::finish(folder / "elsewhere", m); }) == "acts.109");
+}
+
+TEST_CASE("a store without a shard opens as partial and has nothing to read") {
+  const golden::scratch_folder folder;
+  const auto m = sample::manifest();
+  const auto list = sample::proteins();
+  activation_store_writer(folder / "s", m, list, {0, 12});
+  CHECK(error_id([&] { activation_store::open(folder / "s"); }) == "acts.117");
+  const auto store = activation_store::open(folder / "s", {.allow_partial = true});
+  CHECK(store.rows() == 0);
+  CHECK(error_id([&] { activation_store_reader<>(store, "final_norm"); }) == "acts.101");
+  CHECK(error_id([&] { store_rows<>(store, "final_norm"); }) == "acts.101");
 }
 
 TEST_CASE("manifests that do not add up") {

@@ -3,7 +3,8 @@
 # store_kill.sh BUILD: `plmscope harvest` is killed (SIGKILL) at random moments until a run gets to its
 # end. Every file under its final name must survive unchanged, and the finished store must be byte for
 # byte that of a run nobody disturbed. Then two processes write one folder at once, a full disk is
-# imitated by a limit on file sizes, and a damaged store is refused.
+# imitated by a limit on file sizes, a damaged store is refused, and an SAE trained from a store is the
+# one trained on the fly.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source "$1/tests/compiler.sh"
@@ -67,4 +68,16 @@ printf '\x55' | dd of="$victim" bs=1 seek=70000 conv=notrunc 2> /dev/null
 status=0
 "$program" verify "$work/whole" > /dev/null 2> "$work/log" || status=$?
 ((status == 3)) && grep -q 'plmscope.acts.115' "$work/log" || { cat "$work/log"; echo "status $status"; exit 1; }
+# Training from a store of f32 gives the bytes of training on the fly, more rows than the buffer holds.
+"${harvest[@]}" --out "$work/exact" --dtype f32 > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+train() {
+  "$program" train "$@" --site resid_post.1 --features 256 --k 4 --steps 5 --batch 128 --seed 7 \
+    --buffer 9000 > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+}
+train examples/data/esm2_mini "$work/proteins.tsv" --out "$work/fly.safetensors"
+train --store "$work/exact" --order proteins --out "$work/stored.safetensors"
+cmp "$work/fly.safetensors" "$work/stored.safetensors"
+train --store "$work/exact" --out "$work/runs.safetensors"
+! cmp -s "$work/fly.safetensors" "$work/runs.safetensors" || { echo "two orders, the same SAE"; exit 1; }
+
 echo "$kills kills, $shards shards, the same bytes"

@@ -22,6 +22,12 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 namespace store_detail {
 
+/// Refuses (acts.101) a store without rows.
+inline std::size_t rows_of(const activation_store& store) {
+  if (store.rows() > 0) return store.rows();
+  throw error(rules::acts_no_proteins, {.where = store.folder(), .found = "no residue"});
+}
+
 /// Calls `part(i)` for i in [0, n): on the threads of the backend where it has some.
 template <class B, class Part>
 void for_each_part(B& be, std::size_t n, const Part& part) {
@@ -65,7 +71,7 @@ void read_rows(B& be, const activation_store& store, std::size_t site, std::size
 /// readers works on a store unchanged. Epoch 0 reads the file from end to end; other epochs take
 /// the proteins in an order of their own. Every number is checked against its checksum before it is
 /// handed out. For training on stores larger than memory see `store_rows`.
-/// Errors: acts.113 for another site, acts.115 while reading.
+/// Errors: acts.101 for a store without rows, acts.113 for another site, acts.115 while reading.
 template <class Backend = cpu>
 class activation_store_reader {
  public:
@@ -74,7 +80,9 @@ class activation_store_reader {
       : store_(std::move(store)),
         site_(store_.manifest().find(site)),
         seed_(seed),
-        rows_per_batch_(rows_per_batch) {}
+        rows_per_batch_(rows_per_batch) {
+    store_detail::rows_of(store_);
+  }
 
   activation_source source() const { return store_.manifest().source(site_); }
   std::size_t width() const noexcept { return store_.manifest().sites[site_].width; }

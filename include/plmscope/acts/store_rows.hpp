@@ -37,7 +37,7 @@ class store_rows {
       : store_(std::move(store)),
         site_(store_.manifest().find(site)),
         seed_(seed),
-        run_rows_(std::clamp<std::size_t>(options.run_rows, 1, store_.rows())),
+        run_rows_(std::clamp<std::size_t>(options.run_rows, 1, store_detail::rows_of(store_))),
         runs_((store_.rows() + run_rows_ - 1) / run_rows_),
         runs_a_load_(std::clamp<std::size_t>(options.buffer_rows / run_rows_, 1, runs_)),
         loads_((runs_ + runs_a_load_ - 1) / runs_a_load_) {}
