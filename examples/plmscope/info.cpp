@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "command.hpp"
+#include "store.hpp"
 
 #include <plmscope/io/safetensors.hpp>
 #include <plmscope/io/weights_file.hpp>
@@ -86,6 +87,7 @@ void describe_model(const std::filesystem::path& path, json_object& out, std::st
 
 void info(const info_options& o) {
   const std::filesystem::path path(o.file);
+  if (is_store(path)) return info_of_store(path, o.common);
   json_object out{{"file", o.file}};
   std::string text = fmt::format("file          {}\n", o.file);
   if (!std::filesystem::is_regular_file(path)) {  // a folder, or a name of the hub
@@ -114,8 +116,9 @@ void info(const info_options& o) {
 
 void add_info(CLI::App& app) {
   auto o = std::make_shared<info_options>();
-  CLI::App* c = app.add_subcommand("info", "Say what a model, an SAE or a file of weights is");
-  c->add_option("file", o->file, "File, folder or name of a model, or any file of weights")
+  CLI::App* c =
+      app.add_subcommand("info", "Say what a model, an SAE, a store or a file of weights is");
+  c->add_option("file", o->file, "File, folder or name of a model, a store, or any file of weights")
       ->required();
   add_common(*c, o->common, "plmscope info sae.safetensors");
   c->callback([o] { info(*o); });

@@ -9,6 +9,10 @@ namespace rules {
 inline constexpr error_rule cli_not_verified{"cli.101", error_kind::mismatch, "a verified model gives the expected states within the limit"};
 inline constexpr error_rule backend_not_built{"cli.106", error_kind::usage, "--backend names a backend that this program was built for"};
 inline constexpr error_rule cli_names{"cli.105", error_kind::mismatch, "feature names belong to the SAE they were scored for"};
+inline constexpr error_rule cli_store_damaged{"cli.107", error_kind::malformed, "a verified store has every protein, undamaged"};
+inline constexpr error_rule cli_train_input{"cli.108", error_kind::usage, "training reads a model and proteins, or a store"};
+inline constexpr error_rule cli_verify_input{"cli.110", error_kind::usage, "verification reads a model and expected states, or a store"};
+inline constexpr error_rule cli_range{"cli.109", error_kind::usage, "a range reads A:B, a part I/N"};
 
 }  // namespace rules
 }  // namespace plmscope

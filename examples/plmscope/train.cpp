@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include "rules.hpp"
 #include "training.hpp"
 
+#include <plmscope/acts/activation_store_reader.hpp>
 #include <plmscope/acts/esm2_reader.hpp>
 #include <plmscope/acts/shuffled_rows.hpp>
+#include <plmscope/acts/store_rows.hpp>
 #include <plmscope/io/byte_source.hpp>
 #include <plmscope/sae/checkpoint.hpp>
 #include <plmscope/train/progress_bar.hpp>
@@ -12,6 +15,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <memory>
 
 namespace {
@@ -21,6 +25,8 @@ struct train_command {
   training_options training;
   std::string model;
   std::string proteins;
+  std::string store;
+  std::string order = "runs";
   std::string out = "sae.safetensors";
 };
 
@@ -57,7 +63,17 @@ class metrics_file {
   std::FILE* file_ = nullptr;
 };
 
-void run_train(const train_command& o) {
+void finish_train(const train_command& o, trained t, json_object out) {
+  plmscope::save_sae(t.model, o.out);
+  out["last"] = metrics_json(t.last);
+  print_result(o.common, out,
+               fmt::format("FVU {:.4f}, explained variance {:.4f}, cosine {:.4f}, L0 {:.1f}, dead "
+                           "{:.1f} %\nwrote {}\n",
+                           t.last.fvu, t.last.explained_variance, t.last.cosine, t.last.l0,
+                           100 * t.last.dead_share, o.out));
+}
+
+void train_on_model(const train_command& o) {
   const auto sequences = read_sequences(o.proteins);
   program_model esm = program_model::load(o.model, {}, open_backend(o.common));
   const auto site = plmscope::parse_site(o.training.site);
@@ -73,76 +89,71 @@ void run_train(const train_command& o) {
                                     residues, sequences.size(), o.training.site, o.training.steps,
                                     o.training.batch, o.out));
   }
-  trained t = train_sae(esm, sequences, o.training, o.common);
-  plmscope::save_sae(t.model, o.out);
-  out["last"] = metrics_json(t.last);
-  print_result(o.common, out,
-               fmt::format("FVU {:.4f}, explained variance {:.4f}, cosine {:.4f}, L0 {:.1f}, dead "
-                           "{:.1f} %\nwrote {}\n",
-                           t.last.fvu, t.last.explained_variance, t.last.cosine, t.last.l0,
-                           100 * t.last.dead_share, o.out));
+  finish_train(o, train_sae(esm, sequences, o.training, o.common), out);
 }
 
-}  // namespace
-
-json_object metrics_json(const plmscope::training_metrics& m) {
-  return {{"step", m.step},
-          {"tokens", m.tokens},
-          {"loss", number_or_null(m.loss)},
-          {"aux_loss", number_or_null(m.aux_loss)},
-          {"fvu", number_or_null(m.fvu)},
-          {"explained_variance", number_or_null(m.explained_variance)},
-          {"cosine", number_or_null(m.cosine)},
-          {"l0", m.l0},
-          {"dead_share", m.dead_share},
-          {"learning_rate", m.learning_rate},
-          {"gradient_norm", number_or_null(m.gradient_norm)},
-          {"seconds", m.seconds}};
-}
-
-std::vector<std::string> read_sequences(const std::string& file) {
-  bool table = false;
-  {
-    plmscope::line_reader lines{std::filesystem::path(file)};
-    std::string_view line;
-    table = lines.next(line) && line.starts_with("Entry\t");
+void train_on_store(const train_command& o) {
+  const auto store = plmscope::activation_store::open(o.store);
+  static_cast<void>(store.manifest().find(o.training.site));
+  json_object out{{"store", o.store}, {"model", store.manifest().model},
+                  {"proteins", store.proteins()}, {"residues", store.rows()},
+                  {"site", o.training.site}, {"steps", o.training.steps}, {"out", o.out}};
+  if (o.common.dry_run) {
+    return print_result(o.common, out,
+                        fmt::format("would train on {} residues of {} proteins at {} from {}, {} "
+                                    "steps of {} rows, and write {}\n",
+                                    store.rows(), store.proteins(), o.training.site, o.store,
+                                    o.training.steps, o.training.batch, o.out));
   }
-  std::vector<std::string> out;
-  if (table) {
-    for (auto& p : plmscope::read_uniprot_tsv(std::filesystem::path(file))) {
-      out.push_back(std::move(p.sequence));
-    }
-  } else {
-    for (auto& p : plmscope::read_fasta(std::filesystem::path(file))) {
-      out.push_back(std::move(p.sequence));
-    }
-  }
-  return out;
+  finish_train(o, train_sae(open_backend(o.common), store, o.order == "proteins", o.training, o.common),
+               out);
 }
 
-trained train_sae(program_model& esm, const std::vector<std::string>& sequences,
-                  const training_options& o, const common_options& common) {
-  const auto site = plmscope::parse_site(o.site);
-  const std::size_t features = o.features == 0 ? 8 * esm.d_model() : o.features;
+void run_train(const train_command& o) {
+  const bool from_model = !o.model.empty() && !o.proteins.empty();
+  const bool from_store = !o.store.empty() && o.model.empty();
+  if (from_model == from_store || (from_model && !o.store.empty())) {
+    throw plmscope::error(plmscope::rules::cli_train_input,
+                          {.expected = "MODEL PROTEINS, or --store STORE",
+                           .found = o.store.empty() ? "neither" : "both",
+                           .remedy = "see `plmscope train --help`"});
+  }
+  from_model ? train_on_model(o) : train_on_store(o);
+}
+
+/// Any source of rows as one type, so that the trainer is compiled once.
+struct row_feed {
+  plmscope::activation_source source;
+  std::size_t width;
+  std::function<plmscope::const_view<program_backend>(program_backend&, std::size_t)> from;
+
+  template <class Rows>
+  explicit row_feed(Rows& rows)
+      : source(rows.source()), width(rows.width()), from([&rows](program_backend& be, std::size_t n) {
+          return rows.next(be, n);
+        }) {}
+  plmscope::const_view<program_backend> next(program_backend& be, std::size_t n) { return from(be, n); }
+};
+
+// Fits the normaliser on the first rows, trains, and fills source and training record.
+trained train_on(program_backend& be, row_feed rows, const training_options& o,
+                 const common_options& common) {
+  const std::size_t d_model = rows.width;
+  const std::size_t features = o.features == 0 ? 8 * d_model : o.features;
   const double lr =
       o.lr > 0 ? o.lr : 2e-4 / std::sqrt(static_cast<double>(features) / 16384.0);
-  using reader_type = plmscope::esm2_reader<program_backend>;
-  plmscope::shuffled_rows<reader_type, program_backend> rows(
-      reader_type(esm, site, sequences, common.seed), common.seed, o.buffer_rows);
-
-  auto& be = esm.backend();
   const auto sample_view = rows.next(be, std::max<std::size_t>(o.batch, 4096));
   std::vector<float> sample(sample_view.size());
   be.download(sample_view, std::span<float>(sample));
 
-  program_sae model({.d_model = esm.d_model(),
+  program_sae model({.d_model = d_model,
                      .features = features,
                      .sparsifier = {.k = o.k},
                      .normalize = plmscope::fit_normalizer(
-                         normalization_of(o.normalize), std::span<const float>(sample), esm.d_model()),
+                         normalization_of(o.normalize), std::span<const float>(sample), d_model),
                      .seed = common.seed},
                     be);
-  model.source = rows.source();
+  model.source = rows.source;
   plmscope::trainer fit{.steps = o.steps, .batch = o.batch, .optimizer = plmscope::adam{.lr = lr}};
   // Averaged over dimensions, the main loss is of the order of the unexplained variance, which is
   // what the weight of AuxK in Gao et al. 2024 refers to.
@@ -174,6 +185,64 @@ trained train_sae(program_model& esm, const std::vector<std::string>& sequences,
   return out;
 }
 
+}  // namespace
+
+json_object metrics_json(const plmscope::training_metrics& m) {
+  return {{"step", m.step},
+          {"tokens", m.tokens},
+          {"loss", number_or_null(m.loss)},
+          {"aux_loss", number_or_null(m.aux_loss)},
+          {"fvu", number_or_null(m.fvu)},
+          {"explained_variance", number_or_null(m.explained_variance)},
+          {"cosine", number_or_null(m.cosine)},
+          {"l0", m.l0},
+          {"dead_share", m.dead_share},
+          {"learning_rate", m.learning_rate},
+          {"gradient_norm", number_or_null(m.gradient_norm)},
+          {"seconds", m.seconds}};
+}
+
+std::vector<plmscope::protein_sequence> read_proteins(const std::string& file) {
+  bool table = false;
+  {
+    plmscope::line_reader lines{std::filesystem::path(file)};
+    std::string_view line;
+    table = lines.next(line) && line.starts_with("Entry\t");
+  }
+  if (!table) return plmscope::read_fasta(std::filesystem::path(file));
+  std::vector<plmscope::protein_sequence> out;
+  for (auto& p : plmscope::read_uniprot_tsv(std::filesystem::path(file))) {
+    out.push_back({std::move(p.accession), {}, std::move(p.sequence)});
+  }
+  return out;
+}
+
+std::vector<std::string> read_sequences(const std::string& file) {
+  std::vector<std::string> out;
+  for (auto& p : read_proteins(file)) out.push_back(std::move(p.sequence));
+  return out;
+}
+
+trained train_sae(program_model& esm, const std::vector<std::string>& sequences,
+                  const training_options& o, const common_options& common) {
+  using reader_type = plmscope::esm2_reader<program_backend>;
+  plmscope::shuffled_rows<reader_type, program_backend> rows(
+      reader_type(esm, plmscope::parse_site(o.site), sequences, common.seed), common.seed, o.buffer_rows);
+  return train_on(esm.backend(), row_feed(rows), o, common);
+}
+
+trained train_sae(program_backend be, const plmscope::activation_store& store, bool by_protein,
+                  const training_options& o, const common_options& common) {
+  if (by_protein) {
+    using reader_type = plmscope::activation_store_reader<program_backend>;
+    plmscope::shuffled_rows<reader_type, program_backend> rows(
+        reader_type(store, o.site, common.seed), common.seed, o.buffer_rows);
+    return train_on(be, row_feed(rows), o, common);
+  }
+  plmscope::store_rows<program_backend> rows(store, o.site, common.seed, {.buffer_rows = o.buffer_rows});
+  return train_on(be, row_feed(rows), o, common);
+}
+
 void add_training_flags(CLI::App& c, training_options& o) {
   c.add_option("--site", o.site, "Where in the model: embeddings, resid_post.L, final_norm")
       ->capture_default_str();
@@ -203,8 +272,14 @@ void add_training_flags(CLI::App& c, training_options& o) {
 void add_train(CLI::App& app) {
   auto o = std::make_shared<train_command>();
   CLI::App* c = app.add_subcommand("train", "Train a TopK SAE on the activations of a model");
-  c->add_option("model", o->model, "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model")->required();
-  c->add_option("proteins", o->proteins, "FASTA(.gz) or UniProt TSV(.gz)")->required();
+  c->add_option("model", o->model,
+                "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model");
+  c->add_option("proteins", o->proteins, "FASTA(.gz) or UniProt TSV(.gz)");
+  c->add_option("--store", o->store, "Train on a store of `plmscope harvest` instead of model and proteins");
+  c->add_option("--order", o->order,
+                "Of rows of a store: runs (sequential speed), or proteins (as without --store)")
+      ->check(CLI::IsMember({"runs", "proteins"}))
+      ->capture_default_str();
   add_training_flags(*c, o->training);
   c->add_option("--out", o->out, "SAE file to write")->capture_default_str();
   add_common(*c, o->common,

@@ -4,6 +4,7 @@
 #include "backend.hpp"
 #include "command.hpp"
 
+#include <plmscope/acts/activation_store.hpp>
 #include <plmscope/io/fasta.hpp>
 #include <plmscope/io/uniprot_tsv.hpp>
 #include <plmscope/plm/esm2.hpp>
@@ -36,6 +37,8 @@ struct training_options {
 /// Adds the flags of `training_options`.
 void add_training_flags(CLI::App& command, training_options& options);
 
+/// The proteins of a FASTA file or a UniProt table (decided by content), with id and sequence.
+std::vector<plmscope::protein_sequence> read_proteins(const std::string& file);
 /// The sequences of a FASTA file or a UniProt table (decided by content).
 std::vector<std::string> read_sequences(const std::string& file);
 
@@ -46,6 +49,11 @@ struct trained {
 
 /// Trains and fills source and training record.
 trained train_sae(program_model& esm, const std::vector<std::string>& sequences,
+                  const training_options& options, const common_options& common);
+
+/// Trains on a site of a store: `by_protein` in the order of training on the fly (the same bits where
+/// the store holds f32), else in runs of rows at the speed of sequential reading.
+trained train_sae(program_backend be, const plmscope::activation_store& store, bool by_protein,
                   const training_options& options, const common_options& common);
 
 json_object metrics_json(const plmscope::training_metrics& m);

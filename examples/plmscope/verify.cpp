@@ -2,6 +2,7 @@
 #include "backend.hpp"
 #include "command.hpp"
 #include "rules.hpp"
+#include "store.hpp"
 
 #include <plmscope/plm/verify.hpp>
 
@@ -19,6 +20,12 @@ struct verify_options {
 };
 
 void verify(const verify_options& o) {
+  if (o.expected.empty() && is_store(o.model)) return verify_store(o.model, o.common);
+  if (o.expected.empty()) {
+    throw plmscope::error(plmscope::rules::cli_verify_input,
+                          {.expected = "MODEL EXPECTED, or STORE", .found = o.model,
+                           .remedy = "see `plmscope verify --help`"});
+  }
   auto esm = plmscope::esm2<program_backend>::load(o.model, {},
                                                    open_backend(o.common));
   if (o.common.dry_run) {
@@ -55,11 +62,13 @@ void verify(const verify_options& o) {
 void add_verify(CLI::App& app) {
   auto o = std::make_shared<verify_options>();
   CLI::App* c = app.add_subcommand(
-      "verify", "Compare a model's hidden states and logits with stored ones of the official code");
-  c->add_option("model", o->model, "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model")->required();
-  c->add_option("expected", o->expected,
-                "Safetensors with KEY.tokens, KEY.positions, KEY.hidden, KEY.logits")
+      "verify", "Compare a model's hidden states and logits with stored ones of the official code, "
+                "or check every byte of a store");
+  c->add_option("model", o->model,
+                "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model, or a store")
       ->required();
+  c->add_option("expected", o->expected,
+                "Safetensors with KEY.tokens, KEY.positions, KEY.hidden, KEY.logits; none for a store");
   c->add_option("--limit", o->limit, "Largest relative L2 error")->capture_default_str();
   add_common(*c, o->common, "plmscope verify tiny.model.safetensors tiny.expected.safetensors");
   c->callback([o] { verify(*o); });
