@@ -2,7 +2,7 @@
 #include "ask.hpp"
 #include "rules.hpp"
 
-#include <plmscope/acts/esm2_reader.hpp>
+#include <plmscope/acts/model_reader.hpp>
 #include <plmscope/io/byte_source.hpp>
 #include <plmscope/io/residues.hpp>
 #include <plmscope/sae/checkpoint.hpp>

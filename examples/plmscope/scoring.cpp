@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "scoring.hpp"
 
-#include <plmscope/acts/esm2_reader.hpp>
+#include <plmscope/acts/model_reader.hpp>
 #include <plmscope/acts/read_activations.hpp>
 #include <plmscope/core/progress.hpp>
 #include <plmscope/tensor/host_codes.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "training.hpp"
 
-#include <plmscope/acts/esm2_reader.hpp>
+#include <plmscope/acts/model_reader.hpp>
 #include <plmscope/acts/shuffled_rows.hpp>
 #include <plmscope/io/byte_source.hpp>
 #include <plmscope/sae/checkpoint.hpp>

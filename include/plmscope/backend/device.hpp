@@ -313,6 +313,11 @@ class basic_device {
       x.row_data(r)[c] = device_kernels::gelu(x.row_data(r)[c]);
     });
   }
+  void silu_gate(cmat gate, cmat up, mat out) {
+    each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+      out.row_data(r)[c] = device_kernels::silu(gate.row_data(r)[c]) * up.row_data(r)[c];
+    });
+  }
   void rotary(mat q, mat k, std::size_t head_dim, cvec<std::int32_t> positions, cmat cosines,
               cmat sines, Real q_scale) {
     const std::size_t half = head_dim / 2;

@@ -33,6 +33,7 @@ template <class Backend = cpu>
 class esm2 {
  public:
   using backend_type = Backend;
+  using batch_type = packed_batch;
   using real = typename Backend::real;
 
   /// A safetensors file or a folder with model.safetensors; see `esm2_options` and

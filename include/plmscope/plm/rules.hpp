@@ -27,6 +27,10 @@ inline constexpr error_rule expected_layout{"plm.115", error_kind::malformed, "a
 inline constexpr error_rule expected_model{"plm.116", error_kind::mismatch, "an expected file belongs to a model of the same depth and width"};
 inline constexpr error_rule state_not_kept{"plm.117", error_kind::usage, "a state is read at a site that was asked for"};
 inline constexpr error_rule config_number{"plm.118", error_kind::malformed, "config.json states plain numbers and booleans"};
+inline constexpr error_rule esmc_architecture{"plm.150", error_kind::mismatch, "the file must hold an ESM-C model under one of its three sets of tensor names"};
+inline constexpr error_rule config_text{"plm.151", error_kind::malformed, "config.json is one JSON object"};
+inline constexpr error_rule config_model{"plm.152", error_kind::mismatch, "config.json describes the tensors beside it"};
+inline constexpr error_rule site_not_shown{"plm.153", error_kind::mismatch, "states are read where the model shows them"};
 // clang-format on
 
 }  // namespace rules
