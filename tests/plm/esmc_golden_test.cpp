@@ -101,8 +101,8 @@ void check_packing(const fs::path& expected) {
     std::string different;
     for (std::size_t i = 0; i < packed.size(); ++i) {
       const std::size_t width = model.width(sites[i]);
-      const auto part = std::span(packed[i]).subspan(batch.first_row(s) * width,
-                                                     batch.length(s) * width);
+      const auto part =
+          std::span(packed[i]).subspan(batch.first_row(s) * width, batch.length(s) * width);
       if (!same_bits(std::span(single[i]), part)) different += " " + to_string(sites[i]);
     }
     INFO(expected.string(), ", sequence ", sequences[s].key, ", sites", different);
@@ -153,7 +153,8 @@ TEST_CASE("ESM-C: hidden states and logits on a device equal the official implem
   }
 }
 
-TEST_CASE("ESM-C in double precision: the reference backend and cpu equal the official float64 run") {
+TEST_CASE(
+    "ESM-C in double precision: the reference backend and cpu equal the official float64 run") {
   for (const auto& path : golden::files("esmc_synthetic", ".expected.safetensors")) {
     const auto file = safetensors_file::open(path);
     double worst = 0;
@@ -167,10 +168,10 @@ TEST_CASE("ESM-C in double precision: the reference backend and cpu equal the of
       model.forward(batch, keep);
       for (std::size_t s = 0; s < sequences.size(); ++s) {
         const auto compare = [&](const site& at, std::span<const double> with) {
-          worst = golden::worse(
-              worst, plmscope::verify_detail::relative_l2(
-                         keep.states(at), keep.width(at), batch.first_row(s),
-                         std::span<const std::int32_t>(sequences[s].positions), with));
+          worst = golden::worse(worst,
+                                plmscope::verify_detail::relative_l2(
+                                    keep.states(at), keep.width(at), batch.first_row(s),
+                                    std::span<const std::int32_t>(sequences[s].positions), with));
           ++compared;
         };
         const std::string& key = sequences[s].key;
@@ -204,8 +205,8 @@ TEST_CASE("ESM-C: the three sets of tensor names give the same bits") {
       const fs::path other = path.parent_path() / (stem + suffix + ".safetensors");
       if (!fs::exists(other)) continue;
       // The fused file has no config beside it.
-      const bool stated = fs::exists(path.parent_path() / "c0.config_hf.json") &&
-                          std::string_view(suffix) == "_hf";
+      const bool stated =
+          fs::exists(path.parent_path() / "c0.config_hf.json") && std::string_view(suffix) == "_hf";
       auto model = esmc<>::load(other, {.heads = stated ? 0 : first.config().heads});
       CHECK(model.config() == first.config());
       CHECK(model.identity().content_hash != first.identity().content_hash);
