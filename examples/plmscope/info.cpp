@@ -3,6 +3,7 @@
 
 #include <plmscope/io/safetensors.hpp>
 #include <plmscope/plm/esm2_checkpoint.hpp>
+#include <plmscope/plm/esmc_checkpoint.hpp>
 #include <plmscope/sae/checkpoint.hpp>
 
 #include <fmt/format.h>
@@ -62,39 +63,51 @@ void describe_sae_file(const plmscope::safetensors_file& file, json_object& out,
   }
 }
 
-void describe_model(const std::filesystem::path& path, json_object& out, std::string& text) {
-  const auto c = plmscope::esm2_checkpoint::open(path);
+template <class Checkpoint>
+void describe_model(const Checkpoint& c, const char* kind, const char* name, json_object& out,
+                    std::string& text) {
   const auto& shape = c.config();
-  out["kind"] = "esm2";
+  out["kind"] = kind;
   out["layers"] = shape.layers;
   out["d_model"] = shape.d_model;
   out["heads"] = shape.heads;
   out["lm_head"] = c.has_head();
   out["model_hash"] = c.identity().content_hash;
   text += fmt::format(
-      "kind          ESM-2\nlayers        {}\nwidth         {}\nheads         {}\nLM head       "
+      "kind          {}\nlayers        {}\nwidth         {}\nheads         {}\nLM head       "
       "{}\nweights hash  {}\n",
-      shape.layers, shape.d_model, shape.heads, c.has_head() ? "yes" : "no",
+      name, shape.layers, shape.d_model, shape.heads, c.has_head() ? "yes" : "no",
       c.identity().content_hash);
+}
+
+void describe_esmc(const std::filesystem::path& path, json_object& out, std::string& text) {
+  const auto c = plmscope::esmc_checkpoint::open(path);
+  describe_model(c, "esmc", "ESM-C", out, text);
+  out["heads_assumed"] = c.heads_assumed();
+  if (c.heads_assumed()) text += "note          heads are assumed: no config.json states them\n";
 }
 
 void info(const info_options& o) {
   const std::filesystem::path path(o.file);
   json_object out{{"file", o.file}};
   std::string text = fmt::format("file          {}\n", o.file);
-  if (std::filesystem::is_directory(path)) {
-    describe_model(path, out, text);
+  const bool folder = std::filesystem::is_directory(path);
+  const auto inside = path / "model.safetensors";
+  if (folder && !std::filesystem::is_regular_file(inside)) {
+    describe_model(plmscope::esm2_checkpoint::open(path), "esm2", "ESM-2", out, text);
     return print_result(o.common, out, text);
   }
-  const auto file = plmscope::safetensors_file::open(path);
+  const auto file = plmscope::safetensors_file::open(folder ? inside : path);
   const auto names = file.names();
-  const bool model = std::ranges::any_of(names, [](const std::string& n) {
+  const bool esm2 = std::ranges::any_of(names, [](const std::string& n) {
     return n.ends_with("embeddings.word_embeddings.weight");
   });
   if (plmscope::is_sae(file)) {
     describe_sae_file(file, out, text);
-  } else if (model) {
-    describe_model(path, out, text);
+  } else if (plmscope::is_esmc(file)) {
+    describe_esmc(path, out, text);
+  } else if (esm2 || folder) {
+    describe_model(plmscope::esm2_checkpoint::open(path), "esm2", "ESM-2", out, text);
   } else {
     out["kind"] = "safetensors";
     text += "kind          safetensors\n";
@@ -103,7 +116,7 @@ void info(const info_options& o) {
       text += fmt::format("metadata      {} = {}\n", key, value.substr(0, 120));
     }
   }
-  describe_tensors(file, out, text);
+  if (!folder) describe_tensors(file, out, text);
   print_result(o.common, out, text);
 }
 

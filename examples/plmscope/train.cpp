@@ -59,7 +59,7 @@ class metrics_file {
 
 void run_train(const train_command& o) {
   const auto sequences = read_sequences(o.proteins);
-  program_model esm = program_model::load(o.model, {}, open_backend(o.common));
+  program_model esm = program_model::load(o.model, open_backend(o.common));
   const auto site = plmscope::parse_site(o.training.site);
   esm.check(site);
   std::size_t residues = 0;
@@ -126,7 +126,7 @@ trained train_sae(program_model& esm, const std::vector<std::string>& sequences,
   const std::size_t features = o.features == 0 ? 8 * esm.d_model() : o.features;
   const double lr =
       o.lr > 0 ? o.lr : 2e-4 / std::sqrt(static_cast<double>(features) / 16384.0);
-  using reader_type = plmscope::esm2_reader<program_backend>;
+  using reader_type = plmscope::model_reader<program_model>;
   plmscope::shuffled_rows<reader_type, program_backend> rows(
       reader_type(esm, site, sequences, common.seed), common.seed, o.buffer_rows);
 
@@ -203,7 +203,7 @@ void add_training_flags(CLI::App& c, training_options& o) {
 void add_train(CLI::App& app) {
   auto o = std::make_shared<train_command>();
   CLI::App* c = app.add_subcommand("train", "Train a TopK SAE on the activations of a model");
-  c->add_option("model", o->model, "Folder or safetensors file with ESM-2 weights")->required();
+  c->add_option("model", o->model, "Folder or safetensors file with ESM-2 or ESM-C weights")->required();
   c->add_option("proteins", o->proteins, "FASTA(.gz) or UniProt TSV(.gz)")->required();
   add_training_flags(*c, o->training);
   c->add_option("--out", o->out, "SAE file to write")->capture_default_str();

@@ -34,7 +34,7 @@ class keep_residues {
       const auto first = static_cast<std::size_t>(slice.offsets[s]) + 1;
       const auto last = static_cast<std::size_t>(slice.offsets[s + 1]) - 1;
       be.copy(const_view<B>(states.row_range(first, last - first)),
-               out_.all().row_range(next_, last - first));
+              out_.all().row_range(next_, last - first));
       next_ += last - first;
     }
   }
@@ -63,7 +63,8 @@ class model_reader {
         at_(at),
         sequences_(std::move(sequences)),
         seed_(seed),
-        tokens_per_batch_(tokens_per_batch) {
+        tokens_per_batch_(tokens_per_batch),
+        batch_(make_batch(model)) {
     model.check(at);
     if (at.kind() == site_kind::logits) throw error(rules::acts_site, {.found = to_string(at)});
     for (const auto& s : sequences_) {
@@ -132,4 +133,4 @@ class model_reader {
 template <class Backend = cpu>
 using esm2_reader = model_reader<esm2<Backend>>;
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

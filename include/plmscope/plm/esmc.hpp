@@ -96,9 +96,12 @@ class esmc {
       case site_kind::embeddings:
       case site_kind::resid_pre:
       case site_kind::resid_post:
-      case site_kind::final_norm: return;
-      case site_kind::logits: break;
-      default: throw error(rules::site_not_shown, {.where = identity().name, .found = to_string(at)});
+      case site_kind::final_norm:
+        return;
+      case site_kind::logits:
+        break;
+      default:
+        throw error(rules::site_not_shown, {.where = identity().name, .found = to_string(at)});
     }
     if (!has_head()) {
       throw error(rules::head_missing, {.where = identity().name, .remedy = "ask for final_norm"});
@@ -216,4 +219,4 @@ class esmc {
   device logits_;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

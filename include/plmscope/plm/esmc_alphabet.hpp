@@ -48,4 +48,4 @@ struct underscore_is_mask {
 /// Sequences for ESM-C: `batch.add("MKTVRQ|ERLK")`.
 using esmc_batch = basic_packed_batch<esmc_alphabet>;
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

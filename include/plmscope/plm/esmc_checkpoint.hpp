@@ -25,9 +25,9 @@ namespace plmscope::inline PLMSCOPE_ABI {
 class esmc_checkpoint {
  public:
   /// A safetensors file, or a folder with `model.safetensors`. The number of heads is in no tensor:
-  /// it comes from the options, else from the `config.json` beside the file, else heads are taken to
-  /// be 64 numbers wide as in every published size (`heads_assumed`).
-  /// Errors: plm.109 to plm.111, plm.118, plm.150 to plm.152.
+  /// it comes from the options, else from the `config.json` beside the file, else heads are taken
+  /// to be 64 numbers wide as in every published size (`heads_assumed`). Errors: plm.109 to
+  /// plm.111, plm.118, plm.150 to plm.152.
   static esmc_checkpoint open(const std::filesystem::path& path, const esmc_options& options = {}) {
     namespace fs = std::filesystem;
     std::error_code ignored;
@@ -62,9 +62,10 @@ class esmc_checkpoint {
       : file_(std::move(file)) {
     const auto names = esmc_names::find(file_);
     if (!names) {
-      refuse("embed.weight and transformer.blocks.0.*, or esmc.embed_tokens.weight and "
-             "esmc.layers.0.*",
-             file_.tensors().empty() ? "no tensor" : "\"" + file_.tensors().front().name + "\" ...");
+      refuse(
+          "embed.weight and transformer.blocks.0.*, or esmc.embed_tokens.weight and "
+          "esmc.layers.0.*",
+          file_.tensors().empty() ? "no tensor" : "\"" + file_.tensors().front().name + "\" ...");
     }
     names_ = *names;
     const auto& table = file_.require(names_.embedding(), {any_extent, any_extent});
@@ -127,9 +128,9 @@ class esmc_checkpoint {
   }
 
   [[noreturn]] void refuse(std::string expected, std::string found) const {
-    throw error(rules::esmc_architecture, {.where = file_.where(),
-                                           .expected = std::move(expected),
-                                           .found = std::move(found)});
+    throw error(
+        rules::esmc_architecture,
+        {.where = file_.where(), .expected = std::move(expected), .found = std::move(found)});
   }
 
   safetensors_file file_;
@@ -139,4 +140,4 @@ class esmc_checkpoint {
   bool heads_assumed_ = false;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -60,9 +60,9 @@ enum class esmc_rotary {
 
 struct esmc_options {
   esmc_rotary rotary = esmc_rotary::exact;
-  std::size_t heads = 0;  ///< 0 = config.json beside the file, or 64 numbers a head without one
+  std::size_t heads = 0;     ///< 0 = config.json beside the file, or 64 numbers a head without one
   bool content_hash = true;  ///< reads the whole file once; identity().content_hash
   std::size_t tokens_per_pass = 2048;  ///< bounds the workspace: about 11 d_model numbers a token
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -107,4 +107,4 @@ struct esmc_names {
 /// Whether a file holds an ESM-C model, by its tensors' names.
 inline bool is_esmc(const safetensors_file& file) { return esmc_names::find(file).has_value(); }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -130,11 +130,9 @@ esmc_weights<Backend> random_esmc_weights(Backend& be, const esmc_config& config
                                           std::uint64_t seed) {
   auto w = esmc_detail::fill_weights(be, config, esmc_names{}, true, random_tensors(seed));
   w.inv_freq = esmc_inv_freq(config.head_dim());
-  w.identity = {.name = "random",
-                .content_hash = "",
-                .layers = config.layers,
-                .d_model = config.d_model};
+  w.identity = {
+      .name = "random", .content_hash = "", .layers = config.layers, .d_model = config.d_model};
   return w;
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -35,9 +35,8 @@ concept has_batch = requires(typename M::batch_type& batch, const typename M::ba
 };
 
 template <class M>
-concept has_forward = requires(M& m, const typename M::batch_type& batch, no_hook hook) {
-  m.forward(batch, hook);
-};
+concept has_forward =
+    requires(M& m, const typename M::batch_type& batch, no_hook hook) { m.forward(batch, hook); };
 
 template <class M>
 concept has_sites = requires(const M& m, const site& at) {
@@ -47,6 +46,17 @@ concept has_sites = requires(const M& m, const site& at) {
 };
 
 }  // namespace language_model_concepts
+
+/// An empty batch for a model: of its `batch_type`, which is made from the model where that
+/// matters.
+template <class M>
+typename M::batch_type make_batch(const M& model) {
+  if constexpr (std::constructible_from<typename M::batch_type, const M&>) {
+    return typename M::batch_type(model);
+  } else {
+    return {};
+  }
+}
 
 /// A model that can be read, hooked and trained on: `esm2`, `esmc`, one of your own. `forward` runs
 /// a packed batch and shows a hook the states at its sites, of which `check` refuses those that it
@@ -76,4 +86,4 @@ struct require_language_model {
   static constexpr bool value = true;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

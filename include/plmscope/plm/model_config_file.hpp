@@ -114,4 +114,4 @@ class model_config_file {
   std::map<std::string, std::string, std::less<>> values_;  // texts with their quotes
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -27,4 +27,4 @@ inline std::string model_name(const std::filesystem::path& file) {
   return std::filesystem::weakly_canonical(file, ignored).parent_path().filename().string();
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

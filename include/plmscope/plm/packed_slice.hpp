@@ -26,9 +26,9 @@ void for_each_slice(const Batch& batch, std::size_t tokens, const Run& run) {
   }
 }
 
-/// Some whole sequences of a packed batch as a forward pass needs them: what a hook is told of them,
-/// and tokens, positions and offsets in the memory of a backend. Keeps its memory from one slice to
-/// the next.
+/// Some whole sequences of a packed batch as a forward pass needs them: what a hook is told of
+/// them, and tokens, positions and offsets in the memory of a backend. Keeps its memory from one
+/// slice to the next.
 template <class Backend>
 class packed_slice {
  public:
@@ -76,4 +76,4 @@ class packed_slice {
   matrix<std::int64_t, Backend> offsets_;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -31,6 +31,7 @@ inline constexpr error_rule esmc_architecture{"plm.150", error_kind::mismatch, "
 inline constexpr error_rule config_text{"plm.151", error_kind::malformed, "config.json is one JSON object"};
 inline constexpr error_rule config_model{"plm.152", error_kind::mismatch, "config.json describes the tensors beside it"};
 inline constexpr error_rule site_not_shown{"plm.153", error_kind::mismatch, "states are read where the model shows them"};
+inline constexpr error_rule batch_model{"plm.154", error_kind::usage, "a batch is run by the kind of model that it was made for"};
 // clang-format on
 
 }  // namespace rules

@@ -168,7 +168,7 @@ verification verify(Model& model, const safetensors_file& file) {
   const std::size_t layers = model.layers();
   const std::size_t d = model.d_model();
   const auto expected = read_expected(file, layers, d, model.width(logits{}));
-  typename Model::batch_type batch;
+  auto batch = make_batch(model);
   for (const auto& s : expected) batch.add(std::span<const std::int32_t>(s.tokens));
   verification result;
   result.sites.push_back(embeddings{});

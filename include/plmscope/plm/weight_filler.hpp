@@ -82,4 +82,4 @@ class random_tensors {
   mutable std::uint64_t stream_ = 0;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI
