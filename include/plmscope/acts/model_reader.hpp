@@ -55,7 +55,7 @@ class model_reader {
   static_assert(require_language_model<Model>::value);
 
  public:
-  using Backend = typename Model::backend_type;
+  using backend_type = typename Model::backend_type;
 
   model_reader(Model& model, site at, std::vector<std::string> sequences, std::uint64_t seed = 0,
                std::size_t tokens_per_batch = 8192)
@@ -86,7 +86,7 @@ class model_reader {
     epoch_ = epoch;
   }
 
-  bool read(Backend& be, activation_batch<Backend>& out) {
+  bool read(backend_type& be, activation_batch<backend_type>& out) {
     out.origins.clear();
     batch_.clear();
     const permutation order(sequences_.size(), seed_, 0xac7500 + epoch_);
@@ -102,7 +102,7 @@ class model_reader {
     }
     if (batch_.rows() == 0) return false;
     out.rows.reshape(be, out.origins.size(), width());
-    model_->forward(batch_, keep_residues<Backend>(at_, out.rows));
+    model_->forward(batch_, keep_residues<backend_type>(at_, out.rows));
     if (!be.all_finite(out.rows)) {
       throw error(rules::acts_not_finite,
                   {.where = "batch from protein " + std::to_string(out.origins.front().protein),

@@ -118,12 +118,14 @@ class esmc_checkpoint {
     const std::size_t head_dim = config_.heads == 0 ? 0 : config_.d_model / config_.heads;
     if (head_dim * config_.heads != config_.d_model || head_dim % 2 != 0 || head_dim == 0 ||
         (heads_assumed_ && head_dim != 64)) {
-      throw error(rules::model_heads,
-                  {.where = file_.where(),
-                   .expected = "width " + std::to_string(config_.d_model) + " = heads x even width",
-                   .found = heads_assumed_ ? "no config.json, and heads of 64 do not fit"
-                                           : std::to_string(config_.heads) + " heads",
-                   .remedy = "state the number of heads (esmc_options::heads)"});
+      throw error(
+          rules::model_heads,
+          {.where = file_.where(),
+           .expected = "width " + std::to_string(config_.d_model) + " = heads x even width",
+           .found = heads_assumed_ ? "no config.json, and heads of 64 do not fit"
+                                   : std::to_string(config_.heads) + " heads",
+           .remedy =
+               "put config.json with \"n_heads\" beside the file, or set esmc_options::heads"});
     }
   }
 

@@ -87,7 +87,9 @@ class model_config_file {
         if (depth == 1) key.clear();
       } else if (c == '"') {
         const std::size_t begin = i + 1;
-        for (++i; i < json.size() && json[i] != '"'; ++i) i += json[i] == '\\' ? 1 : 0;
+        for (++i; i < json.size() && json[i] != '"'; ++i) {
+          if (json[i] == '\\') ++i;
+        }
         if (i >= json.size()) refuse();
         const std::size_t next = json.find_first_not_of(blank, i + 1);
         const bool names = next != std::string_view::npos && json[next] == ':';
