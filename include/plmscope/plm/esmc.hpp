@@ -175,9 +175,11 @@ class esmc {
     norm(stream_, w.feed_forward_gain, w.feed_forward_bias, normed_);
     const mat gate_up(wide_.data(), slice_.rows(), 2 * wide);
     be_.linear(normed_, w.gate_up, {}, gate_up);
-    const mat gate = gate_up.col_range(0, wide);
-    be_.silu_gate(gate, gate_up.col_range(wide, wide), gate);
-    be_.linear(gate, w.down, {}, branch_);
+    // Not in place: rows that stand apart may take another kernel of a provider than rows that do
+    // not, and so other bits in a partial tile.
+    gated_.reshape(be_, slice_.rows(), wide);
+    be_.silu_gate(gate_up.col_range(0, wide), gate_up.col_range(wide, wide), gated_);
+    be_.linear(gated_, w.down, {}, branch_);
   }
 
   void norm(cmat x, cmat gain, cmat bias, mat out) {
@@ -216,6 +218,7 @@ class esmc {
   device normed_;  // layer norm output, then mixed values
   device branch_;  // what a block's branch adds, before the division
   device wide_;    // q, k, v, then gate and up
+  device gated_;   // silu(gate) * up
   device logits_;
 };
 
