@@ -26,7 +26,7 @@ int main() {
   // All proteins in list order in one batch, and their sparse codes.
   auto& be = sae.backend();
   const auto sequences = plmscope::sequences_of(proteins);
-  plmscope::esm2_reader all(esm, plmscope::resid_post{2}, sequences, 0, std::size_t{1} << 20);
+  plmscope::model_reader all(esm, plmscope::resid_post{2}, sequences, 0, std::size_t{1} << 20);
   plmscope::activation_batch<backend> batch;
   all.read(be, batch);
   plmscope::codes<backend> codes;

@@ -2,7 +2,7 @@
 #include "ask.hpp"
 #include "rules.hpp"
 
-#include <plmscope/acts/esm2_reader.hpp>
+#include <plmscope/acts/model_reader.hpp>
 #include <plmscope/io/byte_source.hpp>
 #include <plmscope/io/residues.hpp>
 #include <plmscope/sae/checkpoint.hpp>
@@ -177,7 +177,7 @@ void run_ask(const ask_command& o) {
                            .remedy = "run `./run demo` first, or name a folder with --from"});
   }
   program_model esm = program_model::load(
-      o.model.empty() ? bundled("esm2_mini") : std::filesystem::path(o.model), {},
+      o.model.empty() ? bundled("esm2_mini") : std::filesystem::path(o.model),
       open_backend(o.common));
   const auto site =
       plmscope::parse_site(plmscope::describe_sae(plmscope::safetensors_file::open(sae_file)).source.site);
@@ -202,8 +202,8 @@ answer ask_sequence(program_model& esm, program_sae& model, const std::filesyste
   const auto names = read_names(folder / "features.json",
                                 plmscope::safetensors_file::read_whole(sae_file).content_hash());
   auto& be = esm.backend();
-  plmscope::esm2_reader<program_backend> reader(esm, plmscope::parse_site(model.source.site),
-                                                {sequence});
+  plmscope::model_reader reader(esm, plmscope::parse_site(model.source.site),
+                                std::vector<std::string>{sequence});
   plmscope::activation_batch<program_backend> batch;
   plmscope::codes<program_backend> device_codes;
   reader.read(be, batch);
@@ -247,7 +247,7 @@ void add_ask(CLI::App& app) {
   c->add_option("sequence", o->sequence, "Residues in one-letter code")->required();
   c->add_option("--from", o->folder, "Folder with sae.safetensors and features.json")
       ->capture_default_str();
-  c->add_option("--model", o->model, "ESM-2 weights the SAE was trained on; default: the bundled model");
+  c->add_option("--model", o->model, "The model that the SAE was trained on; default: the bundled model");
   c->add_option("--min-score", o->min_score, "Held-out F1 a feature needs to be named here")
       ->capture_default_str();
   add_common(*c, o->common, "plmscope ask MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEK");

@@ -21,7 +21,7 @@ struct concepts_command {
 void run_concepts(const concepts_command& o) {
   plmscope::uniprot_report read;
   const auto proteins = plmscope::read_uniprot_tsv(std::filesystem::path(o.proteins), {}, &read);
-  program_model esm = program_model::load(o.model, {}, open_backend(o.common));
+  program_model esm = program_model::load(o.model, open_backend(o.common));
   const auto description = plmscope::describe_sae(plmscope::safetensors_file::open(o.sae));
   const auto site = plmscope::parse_site(description.source.site);
   esm.check(site);
@@ -56,7 +56,9 @@ void add_concepts(CLI::App& app) {
   auto o = std::make_shared<concepts_command>();
   CLI::App* c = app.add_subcommand(
       "concepts", "Score an SAE's features against UniProt annotation, name them, write a report");
-  c->add_option("model", o->model, "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model")->required();
+  c->add_option("model", o->model,
+                "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 or ESM-C model")
+      ->required();
   c->add_option("sae", o->sae, "SAE file")->required();
   c->add_option("proteins", o->proteins, "UniProt TSV(.gz) with feature columns")->required();
   add_scoring_flags(*c, o->scoring);

@@ -6,8 +6,8 @@
 #include <plmscope/core/progress.hpp>
 #include <plmscope/io/fasta.hpp>
 #include <plmscope/io/safetensors_writer.hpp>
+#include <plmscope/plm/any_model.hpp>
 #include <plmscope/plm/collect.hpp>
-#include <plmscope/plm/esm2.hpp>
 #include <plmscope/train/progress_bar.hpp>
 
 #include <fmt/format.h>
@@ -39,8 +39,7 @@ void embed(const embed_options& o) {
   const auto proteins = plmscope::read_fasta(
       std::filesystem::path(o.sequences),
       {.gaps = gap_policy_of(o.gaps), .allow_mask = true}, &report);
-  auto esm = plmscope::esm2<program_backend>::load(o.model, {},
-                                                   open_backend(o.common));
+  auto esm = plmscope::any_model<program_backend>::load(o.model, open_backend(o.common));
   std::size_t width = 0;
   for (const auto& site : sites) {
     esm.check(site);
@@ -60,7 +59,7 @@ void embed(const embed_options& o) {
   out.metadata["model_hash"] = esm.identity().content_hash;
   out.metadata["rows"] = o.keep_special ? "cls, residues, eos" : "residues";
   plmscope::progress_line progress("embedding", plmscope::progress_bar::on_terminal());
-  plmscope::packed_batch batch;
+  auto batch = plmscope::make_batch(esm);
   plmscope::collect keep(sites);
   const std::size_t skip = o.keep_special ? 0 : 1;
   for (std::size_t first = 0; first < proteins.size();) {
@@ -95,7 +94,9 @@ void add_embed(CLI::App& app) {
   auto o = std::make_shared<embed_options>();
   CLI::App* c = app.add_subcommand("embed", "Write hidden states of sequences, one tensor ID/SITE "
                                             "of shape [residues, width] each");
-  c->add_option("model", o->model, "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model")->required();
+  c->add_option("model", o->model,
+                "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 or ESM-C model")
+      ->required();
   c->add_option("sequences", o->sequences,
                 "FASTA or FASTA.gz, - for standard input; <mask> is a masked residue")
       ->required();

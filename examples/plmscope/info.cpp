@@ -5,6 +5,7 @@
 #include <plmscope/io/safetensors.hpp>
 #include <plmscope/io/weights_file.hpp>
 #include <plmscope/plm/esm2_checkpoint.hpp>
+#include <plmscope/plm/esmc_checkpoint.hpp>
 #include <plmscope/sae/checkpoint.hpp>
 
 #include <fmt/format.h>
@@ -65,24 +66,37 @@ void describe_sae_file(const plmscope::safetensors_file& file, json_object& out,
   }
 }
 
-void describe_model(const std::filesystem::path& path, json_object& out, std::string& text) {
-  const auto c = plmscope::esm2_checkpoint::open(path);
+template <class Checkpoint>
+void describe_model(const Checkpoint& c, const char* kind, const char* name, json_object& out,
+                    std::string& text) {
   const std::string weights = c.file().where();
   out["weights"] = weights;
   const auto& shape = c.config();
-  out["kind"] = "esm2";
+  out["kind"] = kind;
   out["layers"] = shape.layers;
   out["d_model"] = shape.d_model;
   out["heads"] = shape.heads;
   out["lm_head"] = c.has_head();
-  out["contact_head"] = c.has_contact_head();
   out["model_hash"] = c.identity().content_hash;
   text += fmt::format(
-      "kind          ESM-2\nweights       {}\nlayers        {}\nwidth         {}\nheads         "
-      "{}\nLM head       "
-      "{}\ncontact head  {}\nweights hash  {}\n",
-      weights, shape.layers, shape.d_model, shape.heads, c.has_head() ? "yes" : "no",
-      c.has_contact_head() ? "yes" : "no", c.identity().content_hash);
+      "kind          {}\nweights       {}\nlayers        {}\nwidth         {}\nheads         "
+      "{}\nLM head       {}\nweights hash  {}\n",
+      name, weights, shape.layers, shape.d_model, shape.heads, c.has_head() ? "yes" : "no",
+      c.identity().content_hash);
+}
+
+void describe_esm2(const std::filesystem::path& path, json_object& out, std::string& text) {
+  const auto c = plmscope::esm2_checkpoint::open(path);
+  describe_model(c, "esm2", "ESM-2", out, text);
+  out["contact_head"] = c.has_contact_head();
+  text += fmt::format("contact head  {}\n", c.has_contact_head() ? "yes" : "no");
+}
+
+void describe_esmc(const std::filesystem::path& path, json_object& out, std::string& text) {
+  const auto c = plmscope::esmc_checkpoint::open(path);
+  describe_model(c, "esmc", "ESM-C", out, text);
+  out["heads_assumed"] = c.heads_assumed();
+  if (c.heads_assumed()) text += "note          heads are assumed: no config.json states them\n";
 }
 
 void info(const info_options& o) {
@@ -91,14 +105,16 @@ void info(const info_options& o) {
   json_object out{{"file", o.file}};
   std::string text = fmt::format("file          {}\n", o.file);
   if (!std::filesystem::is_regular_file(path)) {  // a folder, or a name of the hub
-    describe_model(path, out, text);
+    plmscope::holds_esmc(path) ? describe_esmc(path, out, text) : describe_esm2(path, out, text);
     return print_result(o.common, out, text);
   }
   const auto file = plmscope::weights_file::open(path);
   if (!file.metadata().empty() && plmscope::is_sae(plmscope::safetensors_file::open(path))) {
     describe_sae_file(plmscope::safetensors_file::open(path), out, text);
+  } else if (plmscope::is_esmc(file)) {
+    describe_esmc(path, out, text);
   } else if (plmscope::esm2_names::of(file).kind() != plmscope::esm2_names::layout::none) {
-    describe_model(path, out, text);
+    describe_esm2(path, out, text);
   } else {
     const bool torch = !file.root().is(plmscope::pickle_kind::none);
     out["kind"] = torch ? "torch" : "safetensors";
@@ -108,7 +124,7 @@ void info(const info_options& o) {
       text += fmt::format("metadata      {} = {}\n", key, value.substr(0, 120));
     }
   }
-  describe_tensors(file, out, text);
+  if (!folder) describe_tensors(file, out, text);
   print_result(o.common, out, text);
 }
 

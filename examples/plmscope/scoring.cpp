@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "scoring.hpp"
 
-#include <plmscope/acts/esm2_reader.hpp>
+#include <plmscope/acts/model_reader.hpp>
 #include <plmscope/acts/read_activations.hpp>
 #include <plmscope/core/progress.hpp>
 #include <plmscope/tensor/host_codes.hpp>
@@ -21,8 +21,7 @@ namespace {
 encoded_proteins encode_proteins(program_model& esm, program_sae& model,
                            const std::vector<std::string>& sequences, bool neurons, double& fvu) {
   auto& be = esm.backend();
-  plmscope::esm2_reader<program_backend> reader(esm, plmscope::parse_site(model.source.site),
-                                                sequences);
+  plmscope::model_reader reader(esm, plmscope::parse_site(model.source.site), sequences);
   encoded_proteins out;
   out.features = model.features();
   for (const auto& s : sequences) {

@@ -3,7 +3,7 @@
 #include "training.hpp"
 
 #include <plmscope/acts/activation_store_reader.hpp>
-#include <plmscope/acts/esm2_reader.hpp>
+#include <plmscope/acts/model_reader.hpp>
 #include <plmscope/acts/shuffled_rows.hpp>
 #include <plmscope/acts/store_rows.hpp>
 #include <plmscope/io/byte_source.hpp>
@@ -75,7 +75,7 @@ void finish_train(const train_command& o, trained t, json_object out) {
 
 void train_on_model(const train_command& o) {
   const auto sequences = read_sequences(o.proteins);
-  program_model esm = program_model::load(o.model, {}, open_backend(o.common));
+  program_model esm = program_model::load(o.model, open_backend(o.common));
   const auto site = plmscope::parse_site(o.training.site);
   esm.check(site);
   std::size_t residues = 0;
@@ -273,7 +273,7 @@ void add_train(CLI::App& app) {
   auto o = std::make_shared<train_command>();
   CLI::App* c = app.add_subcommand("train", "Train a TopK SAE on the activations of a model");
   c->add_option("model", o->model,
-                "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model");
+                "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 or ESM-C model");
   c->add_option("proteins", o->proteins, "FASTA(.gz) or UniProt TSV(.gz)");
   c->add_option("--store", o->store, "Train on a store of `plmscope harvest` instead of model and proteins");
   c->add_option("--order", o->order,

@@ -4,6 +4,7 @@
 #include "rules.hpp"
 #include "store.hpp"
 
+#include <plmscope/plm/any_model.hpp>
 #include <plmscope/plm/verify.hpp>
 
 #include <fmt/format.h>
@@ -26,8 +27,7 @@ void verify(const verify_options& o) {
                           {.expected = "MODEL EXPECTED, or STORE", .found = o.model,
                            .remedy = "see `plmscope verify --help`"});
   }
-  auto esm = plmscope::esm2<program_backend>::load(o.model, {},
-                                                   open_backend(o.common));
+  auto esm = plmscope::any_model<program_backend>::load(o.model, open_backend(o.common));
   if (o.common.dry_run) {
     return print_result(o.common, {{"model", o.model}, {"expected", o.expected}},
                         fmt::format("would compare {} with {}\n", o.model, o.expected));
@@ -35,8 +35,8 @@ void verify(const verify_options& o) {
   const auto result = plmscope::verify(esm, o.expected);
   json_object out{{"model", o.model}, {"expected", o.expected}, {"limit", o.limit}};
   std::string text = fmt::format("{:<16} {:>12}\n", "state", "worst rel L2");
-  for (std::size_t i = 0; i <= esm.layers(); ++i) {
-    const std::string name = to_string(plmscope::hidden_state_site(i, esm.layers()));
+  for (std::size_t i = 0; i < result.sites.size(); ++i) {
+    const std::string name = to_string(result.sites[i]);
     out["states"][name] = number_or_null(result.worst_state(i));
     text += fmt::format("{:<16} {:>12.3g}\n", name, result.worst_state(i));
   }
@@ -65,7 +65,7 @@ void add_verify(CLI::App& app) {
       "verify", "Compare a model's hidden states and logits with stored ones of the official code, "
                 "or check every byte of a store");
   c->add_option("model", o->model,
-                "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 model, or a store")
+                "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 or ESM-C model, or a store")
       ->required();
   c->add_option("expected", o->expected,
                 "Safetensors with KEY.tokens, KEY.positions, KEY.hidden, KEY.logits; none for a store");

@@ -16,6 +16,10 @@ class codes;
 struct eigen_gemm;
 template <class Real, class Gemm>
 class basic_cpu;
+template <class Backend>
+class esm2;
+template <class Backend>
+class esmc;
 
 /// The default backend: single precision on the processor, products by Eigen.
 using cpu = basic_cpu<float, eigen_gemm>;

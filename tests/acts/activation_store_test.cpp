@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <plmscope/acts/activation_store_reader.hpp>
-#include <plmscope/acts/esm2_reader.hpp>
+#include <plmscope/acts/model_reader.hpp>
 #include <plmscope/acts/harvest.hpp>
 #include <plmscope/acts/mean_pooled.hpp>
 #include <plmscope/acts/shuffled_rows.hpp>

@@ -2,6 +2,8 @@
 #include <plmscope/acts/mean_pooled.hpp>
 #include <plmscope/acts/read_activations.hpp>
 #include <plmscope/plm/collect.hpp>
+#include <plmscope/plm/esm2.hpp>
+#include <plmscope/plm/esmc.hpp>
 
 #include <doctest/doctest.h>
 

@@ -199,7 +199,7 @@ std::vector<std::pair<std::string, byte_string>> everything(B& be, const everyth
   const std::size_t wide = d / head_dim * head_dim;
   const auto heads = [&](const auto& v) { return v.all().col_range(0, wide); };
   const auto angles = filled(be, m, head_dim / 2, 11);
-  into("embed", m, d, [&](auto& o) { be.embed(x, places, column, o); });
+  into("embed", m, d, [&](auto& o) { be.embed(x, some, column, o); });
   in_place("layer_norm", [&](auto& c) { be.layer_norm(c, row, row, real(1e-5), c); });
   in_place("gelu", [&](auto& c) { be.gelu(c); });
   matrix<real, B> q = filled(be, m, d, 1), k = filled(be, m, d, 2);

@@ -91,7 +91,7 @@ TEST_CASE("embed scales table rows") {
     using real = typename B::real;
     reference b;
     for (const std::size_t d : awkward) {
-      const std::vector<std::int32_t> tokens{3, 0, 32, 5, 5};
+      const std::vector<std::uint32_t> tokens{3, 0, 32, 5, 5};
       const std::vector<float> scales{0.88f, 1, 0, 0.5f, -2};
       matrix<real, B> out(a, tokens.size(), d);
       matrix<double, reference> y(b, tokens.size(), d);

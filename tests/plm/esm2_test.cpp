@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <tests/plm/every_site.hpp>
+
 #include <plmscope/backend/cpu.hpp>
 #include <plmscope/backend/reference.hpp>
 #include <plmscope/core/rng.hpp>
@@ -25,7 +27,6 @@ using plmscope::esm2;
 using plmscope::packed_batch;
 using plmscope::reference;
 using plmscope::site;
-using plmscope::site_kind;
 using plmscope::view;
 
 std::string protein(std::size_t length, std::uint64_t stream) {
@@ -47,20 +48,6 @@ packed_batch mixed_batch() {
   for (const std::size_t n : {3u, 70u, 0u, 1u, 130u, 64u}) batch.add(protein(n, n));
   batch.add("MK<mask>AY<mask><mask>W");
   return batch;
-}
-
-// Every site with a state per token.
-std::vector<site> sites_of(std::size_t layers) {
-  std::vector<site> all{plmscope::embeddings{}};
-  for (std::size_t l = 0; l < layers; ++l) {
-    for (auto k = site_kind::resid_pre; k <= site_kind::resid_post;
-         k = static_cast<site_kind>(static_cast<int>(k) + 1)) {
-      if (k != site_kind::attn_map) all.push_back(site(k, l));
-    }
-  }
-  all.push_back(plmscope::final_norm{});
-  all.push_back(plmscope::logits{});
-  return all;
 }
 
 template <class Real>
@@ -118,11 +105,11 @@ TEST_CASE("cpu equals the reference backend for every head width") {
     const auto config = shape(2, head_dim);
     auto fast = esm2<cpu>::random(config, 1, cpu(2));
     auto exact = esm2<reference>::random(config, 1);
-    collect<float> a(sites_of(2));
-    collect<double> b(sites_of(2));
+    collect<float> a(every_site::of(2));
+    collect<double> b(every_site::of(2));
     fast.forward(batch, a);
     exact.forward(batch, b);
-    for (const site& at : sites_of(2)) {
+    for (const site& at : every_site::of(2)) {
       double difference = 0;
       double norm = 0;
       REQUIRE(a.states(at).size() == batch.rows() * fast.width(at));
@@ -143,15 +130,15 @@ TEST_CASE("a sequence's states do not depend on its batch, on slices or on threa
   const packed_batch batch = mixed_batch();
   for (const std::size_t head_dim : {6u, 16u, 24u}) {
     const auto config = shape(5, head_dim);
-    collect<float> packed(sites_of(2));
+    collect<float> packed(every_site::of(2));
     auto model = esm2<>::random(config, 2, cpu(1));
     model.forward(batch, packed);
     for (std::size_t s = 0; s < batch.sequences(); ++s) {
       packed_batch one;
       one.add(batch.tokens().subspan(batch.first_row(s), batch.length(s)));
-      collect<float> single(sites_of(2));
+      collect<float> single(every_site::of(2));
       model.forward(one, single);
-      for (const site& at : sites_of(2)) {
+      for (const site& at : every_site::of(2)) {
         const std::size_t width = model.width(at);
         CHECK(same_bits(single.states(at), packed.states(at).subspan(batch.first_row(s) * width,
                                                                      batch.length(s) * width)));
@@ -161,9 +148,9 @@ TEST_CASE("a sequence's states do not depend on its batch, on slices or on threa
       for (const std::size_t tokens : {0u, 80u, 100'000u}) {
         cpu be(threads);
         auto other = esm2<>(be, plmscope::random_esm2_weights(be, config, 2), tokens);
-        collect<float> again(sites_of(2));
+        collect<float> again(every_site::of(2));
         other.forward(batch, again);
-        for (const site& at : sites_of(2)) CHECK(same_bits(again.states(at), packed.states(at)));
+        for (const site& at : every_site::of(2)) CHECK(same_bits(again.states(at), packed.states(at)));
       }
     }
   }
@@ -173,10 +160,10 @@ TEST_CASE("a hook sees its sites in order, slice by slice") {
   auto model = esm2<>::random(shape(2, 8), 3, cpu(1));
   packed_batch batch;
   batch.add("MKT");
-  recorder all = record(sites_of(2));
+  recorder all = record(every_site::of(2));
   model.forward(batch, all);
   std::vector<std::string> names;
-  for (const site& at : sites_of(2)) names.push_back(to_string(at));
+  for (const site& at : every_site::of(2)) names.push_back(to_string(at));
   CHECK(names.size() == 29);
   CHECK(all.calls == names);
   recorder some = record({plmscope::mlp_in{1}, plmscope::resid_post{0}, plmscope::mlp_in{1}});
@@ -211,22 +198,12 @@ TEST_CASE("sites outside of the model are refused before anything runs") {
   CHECK(beyond.calls.empty());
 }
 
-namespace {
-// Queries, keys and values of a block do not depend on each other.
-bool beside(const site& a, const site& b) {
-  const auto is_input = [](const site& s) {
-    return s.kind() >= site_kind::attn_query && s.kind() <= site_kind::attn_value;
-  };
-  return a != b && a.layer() == b.layer() && is_input(a) && is_input(b);
-}
-}  // namespace
-
 TEST_CASE("reading changes no bit of what comes after") {
   const packed_batch batch = mixed_batch();
   auto model = esm2<>::random(shape(3, 8), 6, cpu(2));
   collect<float> only({plmscope::logits{}});
   model.forward(batch, only);
-  for (const site& at : sites_of(2)) {
+  for (const site& at : every_site::of(2)) {
     collect<float> also({at, plmscope::logits{}});
     model.forward(batch, also);
     CAPTURE(to_string(at));
@@ -297,18 +274,18 @@ TEST_CASE("attention maps: shown per sequence, attention is computed from them")
 TEST_CASE("what a hook changes, the later layers and hooks see") {
   auto model = esm2<>::random(shape(2, 8), 4, cpu(2));
   const packed_batch batch = mixed_batch();
-  collect<float> clean(sites_of(2));
+  collect<float> clean(every_site::of(2));
   model.forward(batch, clean);
-  for (const site& at : sites_of(2)) {
+  for (const site& at : every_site::of(2)) {
     shift edit{at, 0.5f};
-    collect<float> before(sites_of(2));
-    collect<float> after(sites_of(2));
+    collect<float> before(every_site::of(2));
+    collect<float> after(every_site::of(2));
     model.forward(batch, plmscope::hooks{before, edit, after});
-    for (const site& seen : sites_of(2)) {
+    for (const site& seen : every_site::of(2)) {
       CAPTURE(to_string(at));
       CAPTURE(to_string(seen));
-      CHECK(same_bits(before.states(seen), clean.states(seen)) == (seen <= at || beside(at, seen)));
-      CHECK(same_bits(after.states(seen), clean.states(seen)) == (seen < at || beside(at, seen)));
+      CHECK(same_bits(before.states(seen), clean.states(seen)) == (seen <= at || every_site::beside(at, seen)));
+      CHECK(same_bits(after.states(seen), clean.states(seen)) == (seen < at || every_site::beside(at, seen)));
     }
     CHECK(after.states(at)[3] == clean.states(at)[3] + 0.5f);
   }

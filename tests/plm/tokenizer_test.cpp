@@ -37,7 +37,7 @@ TEST_CASE("tokens of the published examples") {
 }
 
 TEST_CASE("every one-letter token is its place in the alphabet") {
-  namespace alphabet = plmscope::alphabet;
+  using plmscope::alphabet;
   static_assert(alphabet::size == 33);
   CHECK(alphabet::tokens[alphabet::mask] == "<mask>");
   CHECK(alphabet::tokens[alphabet::unk] == "<unk>");

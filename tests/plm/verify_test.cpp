@@ -3,6 +3,7 @@
 
 #include <plmscope/backend/cpu.hpp>
 #include <plmscope/io/safetensors_writer.hpp>
+#include <plmscope/plm/esm2.hpp>
 #include <plmscope/plm/verify.hpp>
 
 #include <doctest/doctest.h>

@@ -4,8 +4,8 @@
 #include <plmscope/acts/activation_store_writer.hpp>
 #include <plmscope/acts/rules.hpp>
 #include <plmscope/core/progress.hpp>
-#include <plmscope/plm/esm2.hpp>
-#include <plmscope/plm/packed_batch.hpp>
+#include <plmscope/plm/hook.hpp>
+#include <plmscope/plm/language_model.hpp>
 #include <plmscope/plm/site.hpp>
 #include <plmscope/tensor/matrix.hpp>
 
@@ -26,8 +26,9 @@ class keep_residues_at {
   explicit keep_residues_at(std::vector<site> sites)
       : sites_(std::move(sites)), rows_(sites_.size()) {}
 
-  site last_site() const { return std::ranges::max(sites_); }
-  void start(const packed_batch& batch) {
+  const std::vector<site>& sites() const noexcept { return sites_; }
+  template <class Batch>
+  void start(const Batch& batch) {
     next_.assign(sites_.size(), 0);
     residues_ = batch.rows() - 2 * batch.sequences();
   }
@@ -62,8 +63,8 @@ struct harvest_options {
 
 /// The manifest of a store of these sites of a model for these proteins. Errors: acts.102 for
 /// logits, acts.105, plm.108.
-template <class Backend>
-store_manifest manifest_for(const esm2<Backend>& model, const std::vector<site>& sites,
+template <class Model>
+store_manifest manifest_for(const Model& model, const std::vector<site>& sites,
                             std::span<const protein_sequence> proteins,
                             harvest_options options = {}) {
   store_manifest m;
@@ -71,7 +72,9 @@ store_manifest manifest_for(const esm2<Backend>& model, const std::vector<site>&
   m.model_hash = model.identity().content_hash;
   for (const site& at : sites) {
     model.check(at);
-    if (at.kind() == site_kind::logits) throw error(rules::acts_site, {.found = to_string(at)});
+    if (at.kind() == site_kind::logits || at.kind() == site_kind::attn_map) {
+      throw error(rules::acts_site, {.found = to_string(at)});
+    }
     m.sites.push_back({to_string(at), model.width(at)});
   }
   m.numbers = options.numbers;
@@ -88,8 +91,8 @@ store_manifest manifest_for(const esm2<Backend>& model, const std::vector<site>&
 /// do)` after every batch. Stopped at any moment and called again with a new writer, it goes on
 /// where it was. Errors: acts.112 when the model is not the manifest's, those of model,
 /// `shard_image` and writer.
-template <class Backend, class System, class Progress = no_progress>
-void harvest(esm2<Backend>& model, std::span<const protein_sequence> proteins,
+template <class Model, class System, class Progress = no_progress>
+void harvest(Model& model, std::span<const protein_sequence> proteins,
              basic_activation_store_writer<System>& store, const Progress& progress = {},
              std::size_t tokens_per_batch = 8192) {
   const store_manifest& manifest = store.manifest();
@@ -105,8 +108,9 @@ void harvest(esm2<Backend>& model, std::span<const protein_sequence> proteins,
   for (const auto& range : store.missing()) {
     for (std::size_t p = range.first; p < range.end; ++p) total += proteins[p].sequence.size();
   }
-  keep_residues_at<Backend> keep(sites);
-  packed_batch batch;
+  using backend_type = typename Model::backend_type;
+  keep_residues_at<backend_type> keep(sites);
+  auto batch = make_batch(model);
   std::vector<float> numbers;
   for (const auto& range : store.missing()) {
     shard_image shard(manifest, proteins, range);
@@ -121,7 +125,7 @@ void harvest(esm2<Backend>& model, std::span<const protein_sequence> proteins,
       keep.start(batch);
       model.forward(batch, keep);
       for (std::size_t i = 0; i < sites.size(); ++i) {
-        const const_view<Backend> rows = keep.rows(i);
+        const const_view<backend_type> rows = keep.rows(i);
         numbers.resize(rows.size());
         model.backend().download(rows, std::span<float>(numbers));
         shard.put(i, numbers);

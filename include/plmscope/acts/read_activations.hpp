@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <plmscope/acts/esm2_reader.hpp>
+#include <plmscope/acts/model_reader.hpp>
 #include <plmscope/acts/shuffled_rows.hpp>
 #include <plmscope/io/fasta.hpp>
 #include <plmscope/io/uniprot_tsv.hpp>
@@ -21,16 +21,16 @@ std::vector<std::string> sequences_of(const Proteins& proteins) {
   return out;
 }
 
-/// Activations of ESM-2 for training: endless shuffled rows of `proteins` at a site.
+/// Activations of a model for training: endless shuffled rows of `proteins` at a site.
 ///
 ///   auto esm = plmscope::esm2<>::load("weights/esm2_t6_8M_UR50D");
 ///   auto acts = plmscope::read_activations(esm, plmscope::resid_post{4},
 ///                                          plmscope::read_fasta("uniref50.fasta"));
-template <class Backend, class Proteins>
-auto read_activations(esm2<Backend>& model, site at, const Proteins& proteins,
-                      std::uint64_t seed = 0, std::size_t buffer_rows = std::size_t{1} << 18) {
-  return shuffled_rows<esm2_reader<Backend>, Backend>(
-      esm2_reader<Backend>(model, at, sequences_of(proteins), seed), seed, buffer_rows);
+template <class Model, class Proteins>
+auto read_activations(Model& model, site at, const Proteins& proteins, std::uint64_t seed = 0,
+                      std::size_t buffer_rows = std::size_t{1} << 18) {
+  return shuffled_rows<model_reader<Model>, typename Model::backend_type>(
+      model_reader<Model>(model, at, sequences_of(proteins), seed), seed, buffer_rows);
 }
 
 }  // namespace plmscope

@@ -204,13 +204,14 @@ class basic_cpu {
   }
 
   // Transformer.
-  void embed(cmat table, cvec<std::int32_t> tokens, cmat row_scale, mat out) {
+  void embed(cmat table, cvec<std::uint32_t> tokens, cmat row_scale, mat out) {
     cpu_kernels::embed(*pool_, table, tokens, row_scale, out);
   }
   void layer_norm(cmat x, cmat gain, cmat bias, Real epsilon, mat out) {
     cpu_kernels::layer_norm(*pool_, x, gain, bias, epsilon, out);
   }
   void gelu(mat x) { cpu_kernels::gelu(*pool_, x); }
+  void silu_gate(cmat gate, cmat up, mat out) { cpu_kernels::silu_gate(*pool_, gate, up, out); }
   void rotary(mat q, mat k, std::size_t head_dim, cvec<std::int32_t> positions, cmat cosines,
               cmat sines, Real q_scale) {
     cpu_kernels::rotary(*pool_, q, k, head_dim, positions, cosines, sines, q_scale);

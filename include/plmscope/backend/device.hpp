@@ -322,10 +322,10 @@ class basic_device : public device_launcher<Runtime> {
   }
 
   // Transformer.
-  void embed(cmat table, cvec<std::int32_t> tokens, cmat row_scale, mat out) {
+  void embed(cmat table, cvec<std::uint32_t> tokens, cmat row_scale, mat out) {
     each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
       out.row_data(r)[c] =
-          row_scale.data()[r] * table.row_data(static_cast<std::size_t>(tokens.data()[r]))[c];
+          row_scale.data()[r] * table.row_data(tokens.data()[r])[c];
     });
   }
   void layer_norm(cmat x, cmat gain, cmat bias, Real epsilon, mat out) {
@@ -335,6 +335,11 @@ class basic_device : public device_launcher<Runtime> {
   void gelu(mat x) {
     each(x, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
       x.row_data(r)[c] = device_kernels::gelu(x.row_data(r)[c]);
+    });
+  }
+  void silu_gate(cmat gate, cmat up, mat out) {
+    each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+      out.row_data(r)[c] = device_kernels::silu(gate.row_data(r)[c]) * up.row_data(r)[c];
     });
   }
   void rotary(mat q, mat k, std::size_t head_dim, cvec<std::int32_t> positions, cmat cosines,

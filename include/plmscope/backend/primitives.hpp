@@ -100,6 +100,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   embed(table, tokens, s, out)   out[i, :] = s[i] table[tokens[i], :]
 //   layer_norm(x, gain, bias, eps, out)   biased variance; bias may be empty; out may be x
 //   gelu(x)                   x *= (1 + erf(x / sqrt 2)) / 2, in place
+//   silu_gate(gate, up, out)  out = gate / (1 + e^-gate) * up, entry by entry (SwiGLU, Shazeer 2020);
+//                             out may be gate or up
 //   rotary(q, k, head_dim, positions, cos, sin, q_scale)   q *= q_scale, then both rotated in
 //                             pairs (j, j + head_dim / 2) by the row of the tables at positions[i]
 //   attention(q, k, v, head_dim, offsets, longest, out)   softmax(q k^T) v per sequence (rows

@@ -249,13 +249,14 @@ class reference {
     return n;
   }
 
-  void embed(cmat table, cvec<std::int32_t> tokens, cmat row_scale, mat out) {
+  void embed(cmat table, cvec<std::uint32_t> tokens, cmat row_scale, mat out) {
     naive::embed(table, tokens, row_scale, out);
   }
   void layer_norm(cmat x, cmat gain, cmat bias, double epsilon, mat out) {
     naive::layer_norm(x, gain, bias, epsilon, out);
   }
   void gelu(mat x) { naive::gelu(x); }
+  void silu_gate(cmat gate, cmat up, mat out) { naive::silu_gate(gate, up, out); }
   void rotary(mat q, mat k, std::size_t head_dim, cvec<std::int32_t> positions, cmat cosines,
               cmat sines, double q_scale) {
     naive::rotary(q, k, head_dim, positions, cosines, sines, q_scale);

@@ -51,7 +51,7 @@ categorical_jacobian compute_categorical_jacobian(esm2<Backend>& model,
   packed_batch batch;
   batch.add(tokens);
   const std::size_t n = tokens.size() < 2 ? 0 : tokens.size() - 2;
-  model.require_memory(1600.0 * static_cast<double>(n) * static_cast<double>(n),
+  require_memory(model.backend(), 1600.0 * static_cast<double>(n) * static_cast<double>(n),
                        "the categorical Jacobian of " + std::to_string(n) + " residues");
   collect<real> keep({logits{}});
   model.forward(batch, keep);

@@ -5,8 +5,10 @@
 #include <plmscope/core/activation_source.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/plm/esm2_weights.hpp>
+#include <plmscope/plm/forward_pass.hpp>
 #include <plmscope/plm/hook.hpp>
 #include <plmscope/plm/packed_batch.hpp>
+#include <plmscope/plm/packed_slice.hpp>
 #include <plmscope/plm/rotary.hpp>
 #include <plmscope/plm/site.hpp>
 #include <plmscope/plm/site_set.hpp>
@@ -36,6 +38,7 @@ template <class Backend = cpu>
 class esm2 {
  public:
   using backend_type = Backend;
+  using batch_type = packed_batch;
   using real = typename Backend::real;
 
   /// A folder, a file or a name of the hub, see `model_path`; also `esm2_options` and
@@ -101,13 +104,10 @@ class esm2 {
     for (const site& at : sites) check(at);
     const site_set wanted(sites);
     if (wanted.empty()) return;
-    for (std::size_t first = 0; first < batch.sequences();) {
-      std::size_t end = first + 1;
-      const std::size_t start = batch.first_row(first);
-      while (end < batch.sequences() && batch.first_row(end + 1) - start <= tokens_per_pass_) ++end;
-      run(batch, first, end, hook, wanted);
-      first = end;
-    }
+    for_each_slice(batch, tokens_per_pass_, [&](std::size_t first, std::size_t end) {
+      prepare(batch, first, end);
+      run(hook, wanted);
+    });
   }
   void forward(const packed_batch& batch) { forward(batch, no_hook{}); }
 
@@ -121,59 +121,20 @@ class esm2 {
     }
   }
 
-  /// Refuses (plm.130) what would not fit into the memory that is free now; less than 64 MiB always
-  /// does.
-  void require_memory(double bytes, const std::string& what) const {
-    constexpr double small = 64.0 * (1 << 20);
-    if (bytes < small) return;
-    const auto free = static_cast<double>(be_.available_bytes());
-    if (free == 0 || bytes <= free) return;
-    const auto count = [](double n) { return std::to_string(static_cast<std::uint64_t>(n)); };
-    throw error(rules::memory, {.where = what,
-                                .expected = count(bytes) + " bytes",
-                                .found = count(free) + " bytes free",
-                                .remedy = "cut the sequence into windows, or read fewer sites"});
-  }
-
  private:
   using mat = view<Backend, real>;
   using cmat = const_view<Backend>;
-  template <class T>
-  using device = matrix<T, Backend>;
-
-  /// One slice on its way through the model. `reached(at, states)` shows a site to the hook if it
-  /// asked for it, and is true where the pass ends.
-  template <class Hook>
-  struct slice_pass {
-    Backend& be;
-    Hook& hook;
-    const site_set& wanted;
-    batch_slice slice;
-
-    bool wants(const site& at) const noexcept { return wanted.contains(at); }
-    bool reached(const site& at, mat states) {
-      if (!wants(at)) return false;
-      hook(be, at, states, slice);
-      return at == wanted.last();
-    }
-  };
+  using device = matrix<real, Backend>;
 
   template <class Hook>
-  void run(const packed_batch& batch, std::size_t first, std::size_t end, Hook& hook,
-           const site_set& wanted) {
-    prepare(batch, first, end);
-    const std::size_t rows = tokens_.cols();
+  void run(Hook& hook, const site_set& wanted) {
+    const std::size_t rows = slice_.rows();
     const std::size_t d = d_model();
     const real epsilon = static_cast<real>(config().layer_norm_epsilon);
-    slice_pass<Hook> pass{be_,
-                          hook,
-                          wanted,
-                          {first, batch.first_row(first), host_offsets_,
-                           batch.tokens().subspan(batch.first_row(first), rows),
-                           batch.positions().subspan(batch.first_row(first), rows)}};
+    forward_pass<Backend, Hook> pass{be_, hook, wanted, slice_.shown()};
 
     stream_.reshape(be_, rows, d);
-    be_.embed(weights_.tokens, tokens_, scales_, stream_);
+    be_.embed(weights_.tokens, slice_.tokens(), scales_, stream_);
     if (pass.reached(embeddings{}, stream_)) return;
     for (std::size_t l = 0; l < layers(); ++l) {
       if (attention(l, pass) || feed_forward(l, pass)) return;
@@ -212,10 +173,10 @@ class esm2 {
       return true;
     }
     const auto& table = rotary_[w.rotary];
-    be_.rotary(q, k, head_dim, positions_, table.cosines(), table.sines(), query_scale());
+    be_.rotary(q, k, head_dim, slice_.positions(), table.cosines(), table.sines(), query_scale());
     if (!pass.wants(attn_map{l})) {
-      be_.attention(q, k, v, head_dim, offsets_, longest_, normed_);
-    } else if (attention_by_maps(l, q, k, v, pass)) {
+      be_.attention(q, k, v, head_dim, slice_.offsets(), slice_.longest(), normed_);
+    } else if (attention_by_maps<Backend>(pass, l, config().heads, q, k, v, maps_, normed_)) {
       return true;
     }
     if (pass.reached(attn_ctx{l}, normed_)) return true;
@@ -258,93 +219,41 @@ class esm2 {
     return false;
   }
 
-  // Attention through the map of one sequence after another, [heads n, n] each.
-  template <class Pass>
-  bool attention_by_maps(std::size_t l, cmat q, cmat k, cmat v, Pass& pass) {
-    const std::size_t head_dim = config().head_dim();
-    const batch_slice whole = pass.slice;
-    for (std::size_t s = 0; s < whole.sequences(); ++s) {
-      const auto first = static_cast<std::size_t>(whole.offsets[s]);
-      const auto n = static_cast<std::size_t>(whole.offsets[s + 1]) - first;
-      require_memory(static_cast<double>(config().heads) * static_cast<double>(n) *
-                         static_cast<double>(n) * sizeof(real),
-                     to_string(attn_map{l}) + " of " + std::to_string(n) + " tokens");
-      maps_.reshape(be_, config().heads * n, n);
-      const auto head = [&](cmat x, std::size_t h) {
-        return x.row_range(first, n).col_range(h * head_dim, head_dim);
-      };
-      for (std::size_t h = 0; h < config().heads; ++h) {
-        be_.gemm_nt(head(q, h), head(k, h), maps_.all().row_range(h * n, n));
-      }
-      be_.softmax_rows(maps_);
-      const std::int64_t alone[2]{0, static_cast<std::int64_t>(n)};
-      pass.slice = {whole.first_sequence + s, whole.first_row + first, alone,
-                    whole.tokens.subspan(first, n), whole.positions.subspan(first, n)};
-      const bool end = pass.reached(attn_map{l}, maps_);
-      pass.slice = whole;
-      if (end) continue;  // the other sequences have maps too
-      for (std::size_t h = 0; h < config().heads; ++h) {
-        be_.gemm_nn(maps_.all().row_range(h * n, n), head(v, h),
-                    normed_.all().row_range(first, n).col_range(h * head_dim, head_dim));
-      }
-    }
-    return pass.wanted.last() == site(attn_map{l});
-  }
-
-  // Tokens, positions, offsets and scales of sequences [first, end) into backend memory.
+  // Sequences [first, end), with the factors of their embeddings, into backend memory.
   void prepare(const packed_batch& batch, std::size_t first, std::size_t end) {
     const std::size_t start = batch.first_row(first);
     const std::size_t rows = batch.first_row(end) - start;
     if (rows > stream_.rows()) {
-      require_memory(
-          static_cast<double>(rows) * sizeof(real) *
-              static_cast<double>(3 * d_model() + std::max(3 * d_model(), config().feed_forward)),
-          "sequences of " + std::to_string(rows) + " tokens");
+      const auto numbers = 3 * d_model() + std::max(3 * d_model(), config().feed_forward);
+      require_memory(be_, static_cast<double>(rows) * static_cast<double>(numbers) * sizeof(real),
+                     "sequences of " + std::to_string(rows) + " tokens");
     }
-    host_offsets_.clear();
+    slice_.load(be_, batch, first, end);
     host_scales_.assign(rows, real{1});
-    longest_ = 0;
-    for (std::size_t s = first; s < end; ++s) {
-      const std::size_t at = batch.first_row(s) - start;
-      host_offsets_.push_back(static_cast<std::int64_t>(at));
-      longest_ = std::max(longest_, batch.length(s));
-      if (config().token_dropout) {
-        batch.embedding_scales(s, std::span<real>(host_scales_).subspan(at, batch.length(s)));
-      }
+    for (std::size_t s = first; config().token_dropout && s < end; ++s) {
+      batch.embedding_scales(s, std::span<real>(host_scales_)
+                                    .subspan(batch.first_row(s) - start, batch.length(s)));
     }
-    host_offsets_.push_back(static_cast<std::int64_t>(rows));
-    put(batch.tokens().subspan(start, rows), tokens_);
-    put(batch.positions().subspan(start, rows), positions_);
-    put(std::span<const std::int64_t>(host_offsets_), offsets_);
-    put(std::span<const real>(host_scales_), scales_);
+    scales_.reshape(be_, 1, rows);
+    be_.upload(std::span<const real>(host_scales_), scales_.all());
     for (std::size_t t = 0; t < rotary_.size(); ++t) {
-      rotary_[t].grow(be_, weights_.inv_freq[t], longest_);
+      rotary_[t].grow(be_, weights_.inv_freq[t], slice_.longest());
     }
-  }
-
-  template <class T>
-  void put(std::span<const T> from, device<T>& to) {
-    to.reshape(be_, 1, from.size());
-    be_.upload(from, to.all());
   }
 
   Backend be_;
   esm2_weights<Backend> weights_;
   std::size_t tokens_per_pass_;
   std::vector<rotary_table<Backend>> rotary_;  // one per entry of weights_.inv_freq
-  std::vector<std::int64_t> host_offsets_;
+  packed_slice<Backend> slice_;
   std::vector<real> host_scales_;
-  std::size_t longest_ = 0;
-  device<std::int32_t> tokens_;
-  device<std::int32_t> positions_;
-  device<std::int64_t> offsets_;
-  device<real> scales_;
-  device<real> stream_;  // the residual stream, [rows, d]
-  device<real> normed_;  // layer norm output, then attention output
-  device<real> wide_;    // q, k, v, then the feed-forward activations
-  device<real> branch_;  // what a sub-layer adds to the stream, where a hook looks at it
-  device<real> maps_;    // attention of one sequence, where a hook looks at it
-  device<real> logits_;
+  device scales_;
+  device stream_;  // the residual stream, [rows, d]
+  device normed_;  // layer norm output, then attention output
+  device wide_;    // q, k, v, then the feed-forward activations
+  device branch_;  // what a sub-layer adds to the stream, where a hook looks at it
+  device maps_;    // attention of one sequence, where a hook looks at it
+  device logits_;
 };
 
 }  // namespace plmscope::inline PLMSCOPE_ABI

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <plmscope/config.hpp>
+#include <plmscope/plm/model_identity.hpp>
 
 #include <array>
 #include <cstddef>
-#include <string>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -57,16 +56,6 @@ struct esm2_options {
   std::size_t heads = 0;  ///< only for files without inv_freq; 0 = config.json or published
   bool content_hash = true;  ///< reads the whole file once; identity().content_hash
   std::size_t tokens_per_pass = 2048;  ///< bounds the workspace: 6 d_model numbers a token
-};
-
-/// Which model a state came from.
-struct model_identity {
-  std::string name;          ///< of the folder or file
-  std::string content_hash;  ///< as `weights_file::content_hash`; empty when not computed
-  std::size_t layers = 0;
-  std::size_t d_model = 0;
-
-  friend bool operator==(const model_identity&, const model_identity&) = default;
 };
 
 }  // namespace plmscope

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <plmscope/core/rng.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/plm/esm2_checkpoint.hpp>
 #include <plmscope/plm/esm2_config.hpp>
+#include <plmscope/plm/weight_filler.hpp>
 #include <plmscope/tensor/matrix.hpp>
 
 #include <algorithm>
@@ -60,48 +60,6 @@ struct esm2_weights {
 };
 
 namespace esm2_detail {
-
-/// Moves named tensors into a backend. `Read` is called as read(name, shape, span<real>).
-template <class Backend, class Read>
-class weight_filler {
- public:
-  using real = typename Backend::real;
-  using vector = matrix<real, Backend>;
-
-  weight_filler(Backend& be, const Read& read) : be_(be), read_(read) {}
-
-  vector row(const std::string& name, std::size_t n) { return stacked({name}, n, 0); }
-  vector table(const std::string& name, std::size_t rows, std::size_t cols) {
-    return stacked({name}, rows, cols);
-  }
-  typename Backend::packed weight(std::initializer_list<std::string> names, std::size_t rows,
-                                  std::size_t cols) {
-    return be_.pack(stacked(names, rows, cols));
-  }
-  /// Tensors of the same shape under each other. cols == 0: vectors, end to end in one row.
-  vector stacked(std::initializer_list<std::string> names, std::size_t rows, std::size_t cols) {
-    const std::size_t each = rows * (cols == 0 ? 1 : cols);
-    host_.resize(names.size() * each);
-    std::size_t at = 0;
-    for (const std::string& name : names) {
-      const std::span<real> part(host_.data() + at * each, each);
-      if (cols == 0) {
-        read_(name, {rows}, part);
-      } else {
-        read_(name, {rows, cols}, part);
-      }
-      ++at;
-    }
-    vector out = cols == 0 ? vector(be_, 1, host_.size()) : vector(be_, at * rows, cols);
-    be_.upload(std::span<const real>(host_), out.all());
-    return out;
-  }
-
- private:
-  Backend& be_;
-  const Read& read_;
-  std::vector<real> host_;
-};
 
 /// Everything but identity and inv_freq.
 template <class Backend, class Read>
@@ -184,19 +142,7 @@ esm2_weights<Backend> load_esm2_weights(Backend& be, const esm2_checkpoint& from
 template <class Backend>
 esm2_weights<Backend> random_esm2_weights(Backend& be, const esm2_config& config,
                                           std::uint64_t seed) {
-  using real = typename Backend::real;
-  std::uint64_t stream = 0;
-  const auto read = [&](std::string_view name, std::initializer_list<std::size_t> shape,
-                        std::span<real> out) {
-    const rng random(seed, ++stream);
-    const bool gain = shape.size() == 1 && name.ends_with("weight");
-    const double fan_in = shape.size() == 2 ? static_cast<double>(*(shape.begin() + 1)) : 12.0;
-    const double spread = std::sqrt(12.0 / fan_in);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      const double u = spread * (random.uniform(i) - 0.5);
-      out[i] = static_cast<real>(static_cast<float>(gain ? 1.0 + 0.1 * u : 0.3 * u));
-    }
-  };
+  random_tensors read{seed};
   auto w = esm2_detail::fill_weights(be, config, true, read);
   std::vector<float> frequencies;
   for (std::size_t j = 0; j < config.head_dim() / 2; ++j) {

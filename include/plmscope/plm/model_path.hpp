@@ -26,12 +26,11 @@ struct model_files {
 
 /// Finds a model by what a user types:
 ///
-/// | typed | where it is looked for |
-/// | --- | --- |
-/// | a file | there: safetensors, `.bin`, `.pt`, or an `.index.json` |
-/// | a folder | in it, in this order: `model.safetensors`, its index, `pytorch_model.bin`, its
-/// index, a single `.pt` | | `OWNER/NAME`, `OWNER/NAME@REVISION` | in the cache of Hugging Face,
-/// then `NAME.pt` in that of torch.hub | | `esm2_t6_8M_UR50D` | as `facebook/esm2_t6_8M_UR50D` |
+///   a file               there: safetensors, `.bin`, `.pt`, or an `.index.json`
+///   a folder             in it, in this order: `model.safetensors`, its index,
+///                        `pytorch_model.bin`, its index, a single `.pt`
+///   OWNER/NAME[@REVISION]   in the cache of Hugging Face, then `NAME.pt` in that of torch.hub
+///   esm2_t6_8M_UR50D     as `facebook/esm2_t6_8M_UR50D`
 ///
 /// What exists as a path is a path. Nothing is fetched: where nothing is found the error (plm.109
 /// for a path, plm.119 for a name) says where it was looked for and the command that fetches it.

@@ -16,9 +16,13 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 /// Token sequences back to back, without padding: row r of every activation matrix is token r.
 /// Positions restart at 0 with every sequence, `<cls>` included. A `<pad>` inside a sequence is an
-/// ordinary token here: nothing is hidden from attention.
-class packed_batch {
+/// ordinary token here: nothing is hidden from attention. `Alphabet` says which tokens there are
+/// and how a text becomes tokens (`esm2_alphabet`, `esmc_alphabet`).
+template <class Alphabet>
+class basic_packed_batch {
  public:
+  using alphabet_type = Alphabet;
+
   /// Longest sequence; positions are exact in float up to here.
   static constexpr std::size_t max_length = std::size_t{1} << 24;
 
@@ -35,13 +39,13 @@ class packed_batch {
     }
     std::size_t masked = 0;
     for (const std::int32_t t : tokens) {
-      if (t < 0 || static_cast<std::size_t>(t) >= alphabet::size) {
+      if (t < 0 || static_cast<std::size_t>(t) >= Alphabet::size) {
         fail(rules::batch_token, "token " + std::to_string(t) + ", alphabet of " +
-                                     std::to_string(alphabet::size));
+                                     std::to_string(Alphabet::size));
       }
-      masked += t == alphabet::mask ? 1 : 0;
+      masked += t == Alphabet::mask ? 1 : 0;
     }
-    if (masked == tokens.size()) {
+    if (Alphabet::token_dropout && masked == tokens.size()) {
       fail(rules::batch_all_masked, std::to_string(masked) + " tokens, all masked");
     }
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
@@ -55,7 +59,7 @@ class packed_batch {
   /// Tokenizes (see `tokenize`) and appends.
   template <unknown_letter_policy Policy = per_residue>
   void add(std::string_view residues, const Policy& policy = {}) {
-    add(std::span<const std::int32_t>(tokenize(residues, policy)));
+    add(std::span<const std::int32_t>(tokenize<Alphabet>(residues, policy)));
   }
 
   /// Forgets the sequences, keeps the memory.
@@ -84,14 +88,16 @@ class packed_batch {
   /// Factor of every token's embedding in sequence s: 0.88 / (1 - r), where r is the share of
   /// `<mask>` among all its tokens, `<cls>` and `<eos>` counted; rows of `<mask>` get 0. This
   /// undoes the mean effect of masking in training (15 % of residues, 80 % of them as `<mask>`):
-  /// 0.88 = 1 - 0.15 * 0.8. Computed in `Real`, in this order.
+  /// 0.88 = 1 - 0.15 * 0.8. Computed in `Real`, in this order. Only where the model does so.
   template <class Real>
-  void embedding_scales(std::size_t sequence, std::span<Real> out) const {
+  void embedding_scales(std::size_t sequence, std::span<Real> out) const
+    requires(Alphabet::token_dropout)
+  {
     const Real ratio = static_cast<Real>(masked_[sequence]) / static_cast<Real>(length(sequence));
     const Real scale = static_cast<Real>(0.88) / (Real{1} - ratio);
     const std::size_t first = first_row(sequence);
     for (std::size_t i = 0; i < length(sequence); ++i) {
-      out[i] = tokens_[first + i] == alphabet::mask ? Real{0} : scale;
+      out[i] = tokens_[first + i] == Alphabet::mask ? Real{0} : scale;
     }
   }
 
@@ -101,5 +107,8 @@ class packed_batch {
   std::vector<std::int64_t> offsets_{0};
   std::vector<std::size_t> masked_;
 };
+
+/// Sequences for ESM-2.
+using packed_batch = basic_packed_batch<alphabet>;
 
 }  // namespace plmscope

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <plmscope/io/safetensors.hpp>
+#include <plmscope/plm/alphabet.hpp>
 #include <plmscope/plm/collect.hpp>
-#include <plmscope/plm/esm2.hpp>
-#include <plmscope/plm/packed_batch.hpp>
+#include <plmscope/plm/language_model.hpp>
 #include <plmscope/plm/rules.hpp>
 #include <plmscope/plm/site.hpp>
 
@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -30,7 +31,7 @@ inline double worse(double a, double b) noexcept { return a >= b || std::isnan(a
 struct verified_sequence {
   std::string key;
   std::size_t tokens = 0;
-  std::vector<double> states;  ///< embeddings, resid_post.0 ..., final_norm: layers + 1 numbers
+  std::vector<double> states;  ///< one number for each of `verification::sites`
   double logits = 0;
 
   /// The largest; NaN if any is NaN.
@@ -42,6 +43,7 @@ struct verified_sequence {
 };
 
 struct verification {
+  std::vector<site> sites;  ///< compared hidden states: embeddings, resid_post.0 ..., final_norm
   std::vector<verified_sequence> sequences;
 
   double worst() const noexcept {
@@ -49,7 +51,7 @@ struct verification {
     for (const auto& s : sequences) result = verify_detail::worse(result, s.worst());
     return result;
   }
-  /// Largest error of hidden state i over the sequences.
+  /// Largest error at sites[i] over the sequences.
   double worst_state(std::size_t i) const noexcept {
     double result = 0;
     for (const auto& s : sequences) result = verify_detail::worse(result, s.states[i]);
@@ -67,46 +69,51 @@ struct expected_sequence {
   std::string key;
   std::vector<std::int32_t> tokens;
   std::vector<std::int32_t> positions;  ///< kept rows
-  std::vector<double> hidden;           ///< [layers + 1, kept, d_model]; the last after final norm
-  std::vector<double> logits;           ///< [kept, 33]
+  std::vector<double> hidden;           ///< [layers + 1, kept, d_model]
+  std::vector<double> normed;           ///< after the final norm [kept, d_model]; empty where the
+                                        ///< last of `hidden` is that
+  std::vector<double> logits;           ///< [kept, vocabulary]
 };
 
 /// Reads the sequences of a file with `KEY.tokens` [n], `KEY.positions` [kept], `KEY.hidden`
-/// [layers + 1, kept, d] and `KEY.logits` [kept, 33] for every KEY; other tensors are ignored.
+/// [layers + 1, kept, d] and `KEY.logits` [kept, vocabulary] for every KEY; other tensors are
+/// ignored. With `KEY.embeddings` [kept, d] that is the state after the final norm and the last of
+/// `KEY.hidden` the one before (ESM-C's files); without, the last of `KEY.hidden` (ESM-2's).
 /// Errors: plm.115 where a part is missing or a position lies outside, plm.116 where the shapes
 /// belong to another model.
 inline std::vector<expected_sequence> read_expected(const safetensors_file& file,
-                                                    std::size_t layers, std::size_t d_model) {
+                                                    std::size_t layers, std::size_t d_model,
+                                                    std::size_t vocabulary = alphabet::size) {
   constexpr std::string_view ending = ".tokens";
   std::vector<expected_sequence> out;
   for (const tensor_info& t : file.tensors()) {
     if (!t.name.ends_with(ending)) continue;
     const std::string key = t.name.substr(0, t.name.size() - ending.size());
-    const tensor_info* parts[3]{};
-    const char* const names[3]{".positions", ".hidden", ".logits"};
-    for (std::size_t i = 0; i < 3; ++i) {
-      parts[i] = file.find(key + names[i]);
-      if (parts[i] == nullptr) {
-        throw error(rules::expected_layout, {.where = file.where(), .expected = key + names[i]});
+    const auto part = [&](const char* name) -> const tensor_info& {
+      if (const tensor_info* found = file.find(key + name)) return *found;
+      throw error(rules::expected_layout, {.where = file.where(), .expected = key + name});
+    };
+    const auto shaped = [&](const char* name, const std::vector<std::size_t>& shape) {
+      const tensor_info& found = part(name);
+      if (found.shape != shape) {
+        throw error(rules::expected_model,
+                    {.where = file.where() + ", " + key + name,
+                     .expected = shape_text(shape),
+                     .found = shape_text(found.shape),
+                     .remedy = "give the expected file that was made with this model"});
       }
-    }
+      return file.read_vector<double>(found);
+    };
     expected_sequence s{.key = key,
                         .tokens = file.read_vector<std::int32_t>(t),
-                        .positions = file.read_vector<std::int32_t>(*parts[0]),
+                        .positions = file.read_vector<std::int32_t>(part(".positions")),
                         .hidden = {},
+                        .normed = {},
                         .logits = {}};
     const std::size_t kept = s.positions.size();
-    const std::vector<std::size_t> hidden_shape{layers + 1, kept, d_model};
-    const std::vector<std::size_t> logits_shape{kept, alphabet::size};
-    if (parts[1]->shape != hidden_shape || parts[2]->shape != logits_shape) {
-      throw error(rules::expected_model,
-                  {.where = file.where() + ", sequence " + key,
-                   .expected = "hidden " + shape_text(hidden_shape) + ", logits " +
-                               shape_text(logits_shape),
-                   .found = "hidden " + shape_text(parts[1]->shape) + ", logits " +
-                            shape_text(parts[2]->shape),
-                   .remedy = "give the expected file that was made with this model"});
-    }
+    s.hidden = shaped(".hidden", {layers + 1, kept, d_model});
+    s.logits = shaped(".logits", {kept, vocabulary});
+    if (file.contains(key + ".embeddings")) s.normed = shaped(".embeddings", {kept, d_model});
     for (const std::int32_t p : s.positions) {
       if (p < 0 || static_cast<std::size_t>(p) >= s.tokens.size()) {
         throw error(rules::expected_layout,
@@ -115,8 +122,11 @@ inline std::vector<expected_sequence> read_expected(const safetensors_file& file
                      .found = std::to_string(p)});
       }
     }
-    s.hidden = file.read_vector<double>(*parts[1]);
-    s.logits = file.read_vector<double>(*parts[2]);
+    if (!out.empty() && out.back().normed.empty() != s.normed.empty()) {
+      throw error(rules::expected_layout,
+                  {.where = file.where(),
+                   .expected = (s.normed.empty() ? key : out.back().key) + ".embeddings"});
+    }
     out.push_back(std::move(s));
   }
   if (out.empty()) {
@@ -149,42 +159,50 @@ double relative_l2(std::span<const Real> ours, std::size_t width, std::size_t fi
 
 /// Runs every sequence of an expected file (made by the official implementation, one sequence at a
 /// time) through the model, all in one packed batch, and compares every hidden state and the
-/// logits. In float an exact implementation stays below 3e-6; a recomputed inv_freq gives 5e-5 and
-/// more.
-template <class Backend>
-verification verify(esm2<Backend>& model, const safetensors_file& file) {
-  using real = typename Backend::real;
+/// logits. In float an exact implementation stays below 3e-6; a recomputed inv_freq of ESM-2 gives
+/// 5e-5 and more. Beyond what every model has, this one has `layers()` and `d_model()`.
+template <class Model>
+verification verify(Model& model, const safetensors_file& file) {
+  static_assert(require_language_model<Model>::value);
+  using real = typename Model::backend_type::real;
   const std::size_t layers = model.layers();
-  const auto expected = read_expected(file, layers, model.d_model());
-  packed_batch batch;
+  const std::size_t d = model.d_model();
+  const auto expected = read_expected(file, layers, d, model.width(logits{}));
+  auto batch = make_batch(model);
   for (const auto& s : expected) batch.add(std::span<const std::int32_t>(s.tokens));
-  std::vector<site> sites;
-  for (std::size_t i = 0; i <= layers; ++i) sites.push_back(hidden_state_site(i, layers));
+  verification result;
+  result.sites.push_back(embeddings{});
+  const bool raw = !expected.front().normed.empty();
+  for (std::size_t l = 0; l < layers; ++l) {
+    if (raw || l + 1 < layers) result.sites.push_back(resid_post{l});
+  }
+  result.sites.push_back(final_norm{});
+  std::vector<site> sites = result.sites;
   sites.push_back(logits{});
   collect<real> keep(sites);
   model.forward(batch, keep);
 
-  verification result;
   for (std::size_t s = 0; s < expected.size(); ++s) {
     const auto& e = expected[s];
-    const std::size_t first = batch.first_row(s);
+    const auto compare = [&](const site& at, std::span<const double> with) {
+      return verify_detail::relative_l2(keep.states(at), keep.width(at), batch.first_row(s),
+                                        std::span<const std::int32_t>(e.positions), with);
+    };
     verified_sequence v{.key = e.key, .tokens = e.tokens.size(), .states = {}, .logits = 0};
-    const std::size_t each = e.positions.size() * model.d_model();
-    for (std::size_t i = 0; i <= layers; ++i) {
-      v.states.push_back(verify_detail::relative_l2(
-          keep.states(sites[i]), model.d_model(), first, std::span<const std::int32_t>(e.positions),
-          std::span<const double>(e.hidden).subspan(i * each, each)));
+    const std::size_t each = e.positions.size() * d;
+    for (std::size_t i = 0; i < result.sites.size(); ++i) {
+      v.states.push_back(compare(
+          result.sites[i], i > layers ? std::span<const double>(e.normed)
+                                      : std::span<const double>(e.hidden).subspan(i * each, each)));
     }
-    v.logits = verify_detail::relative_l2(keep.states(logits{}), alphabet::size, first,
-                                          std::span<const std::int32_t>(e.positions),
-                                          std::span<const double>(e.logits));
+    v.logits = compare(logits{}, e.logits);
     result.sequences.push_back(std::move(v));
   }
   return result;
 }
 
-template <class Backend>
-verification verify(esm2<Backend>& model, const std::filesystem::path& expected) {
+template <class Model>
+verification verify(Model& model, const std::filesystem::path& expected) {
   return verify(model, safetensors_file::open(expected));
 }
 

@@ -46,19 +46,22 @@ void padded_product(A a, C c, bool keep_c, const Product& product) {
   if (rest == 0) return;
   auto& in = gemm_scratch<Real>(0);
   auto& out = gemm_scratch<Real>(1);
-  in.assign(row_quantum * a.cols(), Real{0});
-  out.assign(row_quantum * c.cols(), Real{0});
+  // With the strides of the operands: a provider may choose its kernel by them.
+  const std::size_t lda = a.stride();
+  const std::size_t ldc = c.stride();
+  in.assign(row_quantum * lda, Real{0});
+  out.assign(row_quantum * ldc, Real{0});
   for (std::size_t r = 0; r < rest; ++r) {
     const Real* from = a.row_data(whole + r);
-    std::copy(from, from + a.cols(), in.data() + r * a.cols());
+    std::copy(from, from + a.cols(), in.data() + r * lda);
     if (keep_c) {
       const Real* old = c.row_data(whole + r);
-      std::copy(old, old + c.cols(), out.data() + r * c.cols());
+      std::copy(old, old + c.cols(), out.data() + r * ldc);
     }
   }
-  product(row_quantum, in.data(), a.cols(), out.data(), c.cols());
+  product(row_quantum, in.data(), lda, out.data(), ldc);
   for (std::size_t r = 0; r < rest; ++r) {
-    const Real* from = out.data() + r * c.cols();
+    const Real* from = out.data() + r * ldc;
     std::copy(from, from + c.cols(), c.row_data(whole + r));
   }
 }

@@ -115,6 +115,38 @@ void gelu(thread_pool& pool, V x) {
   });
 }
 
+/// out = silu(gate) * up on n contiguous entries; an entry's result does not depend on its place.
+template <class Real>
+void silu_gate_row(const Real* gate, const Real* up, Real* out, std::size_t n) noexcept {
+  using s = simd<Real>;
+  typename s::vec a, b;
+  std::size_t i = 0;
+  for (; i + s::lanes <= n; i += s::lanes) {
+    s::load(a, gate + i);
+    s::load(b, up + i);
+    silu_vector<Real>(a);
+    a *= b;
+    s::store(out + i, a);
+  }
+  if (i == n) return;
+  Real tail[2][s::lanes] = {};
+  std::copy(gate + i, gate + n, tail[0]);
+  std::copy(up + i, up + n, tail[1]);
+  s::load(a, tail[0]);
+  s::load(b, tail[1]);
+  silu_vector<Real>(a);
+  a *= b;
+  s::store(tail[0], a);
+  std::copy(tail[0], tail[0] + (n - i), out + i);
+}
+
+template <class C, class V>
+void silu_gate(thread_pool& pool, C gate, C up, V out) {
+  for_pieces(pool, out, [&](std::size_t r, std::size_t c, std::size_t n) {
+    silu_gate_row(gate.row_data(r) + c, up.row_data(r) + c, out.row_data(r) + c, n);
+  });
+}
+
 /// One row of one of the two operands: scaled, then rotated in pairs (j, j + half) of every head.
 template <class Real>
 inline void rotate_row(Real* x, std::size_t width, std::size_t half, const Real* cosines,

@@ -36,6 +36,14 @@ PLMSCOPE_HD inline Real gelu(Real x) noexcept {
   return x > Real{0} ? x - tail : -tail;
 }
 
+/// x / (1 + e^-x) from e^-|x|, so that nothing overflows; 0 at -infinity.
+template <class Real>
+PLMSCOPE_HD inline Real silu(Real x) noexcept {
+  const Real power = std::exp(x < Real{0} ? x : -x);
+  if (x < Real{0}) return power == Real{0} ? -power : x * power / (power + Real{1});
+  return x / (power + Real{1});
+}
+
 /// One entry of Adam; `factor` scales the gradient.
 template <class Real>
 PLMSCOPE_HD inline void adam_entry(Real& p, Real g, Real& m, Real& v, const adam_step<Real>& s,

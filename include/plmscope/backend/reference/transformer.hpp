@@ -41,6 +41,15 @@ void gelu(V x) {
   }
 }
 
+template <class X, class Out>
+void silu_gate(X gate, X up, Out out) {
+  for (std::size_t r = 0; r < out.rows(); ++r) {
+    for (std::size_t j = 0; j < out.cols(); ++j) {
+      out(r, j) = gate(r, j) / (1 + std::exp(-gate(r, j))) * up(r, j);
+    }
+  }
+}
+
 template <class V, class Positions, class Table>
 void rotary(V q, V k, std::size_t head_dim, Positions positions, Table cosines, Table sines,
             double q_scale) {

@@ -5,14 +5,18 @@
 #include <plmscope/acts/reader.hpp>
 #include <plmscope/acts/rules.hpp>
 #include <plmscope/core/rng.hpp>
-#include <plmscope/plm/esm2.hpp>
-#include <plmscope/plm/packed_batch.hpp>
+#include <plmscope/core/view.hpp>
+#include <plmscope/fwd.hpp>
+#include <plmscope/plm/hook.hpp>
+#include <plmscope/plm/language_model.hpp>
 #include <plmscope/plm/site.hpp>
+#include <plmscope/tensor/matrix.hpp>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -41,23 +45,35 @@ class keep_residues {
   std::size_t next_ = 0;
 };
 
-/// Reads activations of ESM-2 at one site, running the model on the fly and no further than the
-/// site. Rows are residues; which protein and position each belongs to is known. The model must
-/// outlive the reader. Errors: `acts_no_proteins`, `acts_site`, and those of tokenizer and model.
-template <class Backend = cpu>
-class esm2_reader {
+/// Reads activations of a model at one site, running it on the fly and no further than the site.
+/// Rows are residues; which protein and position each belongs to is known. All sequences are
+/// tokenized once at the start, so that a wrong one is refused before the model has run for hours.
+/// The model must outlive the reader. Errors: `acts_no_proteins`, `acts_site`, and those of
+/// tokenizer and model.
+template <class Model>
+class model_reader {
+  static_assert(require_language_model<Model>::value);
+
  public:
-  esm2_reader(esm2<Backend>& model, site at, std::vector<std::string> sequences,
-              std::uint64_t seed = 0, std::size_t tokens_per_batch = 8192)
+  using backend_type = typename Model::backend_type;
+
+  model_reader(Model& model, site at, std::vector<std::string> sequences, std::uint64_t seed = 0,
+               std::size_t tokens_per_batch = 8192)
       : model_(&model),
         at_(at),
         sequences_(std::move(sequences)),
         seed_(seed),
-        tokens_per_batch_(tokens_per_batch) {
+        tokens_per_batch_(tokens_per_batch),
+        batch_(make_batch(model)) {
     model.check(at);
-    if (at.kind() == site_kind::logits || at.kind() == site_kind::attn_map)
+    if (at.kind() == site_kind::logits || at.kind() == site_kind::attn_map) {
       throw error(rules::acts_site, {.found = to_string(at)});
-    for (const auto& s : sequences_) total_rows_ += s.size();
+    }
+    for (const auto& s : sequences_) {
+      batch_.clear();
+      total_rows_ += add(s);
+    }
+    batch_.clear();
     if (total_rows_ == 0) throw error(rules::acts_no_proteins, {.found = "no residue"});
   }
 
@@ -72,23 +88,23 @@ class esm2_reader {
     epoch_ = epoch;
   }
 
-  bool read(Backend& be, activation_batch<Backend>& out) {
+  bool read(backend_type& be, activation_batch<backend_type>& out) {
     out.origins.clear();
     batch_.clear();
     const permutation order(sequences_.size(), seed_, 0xac7500 + epoch_);
     while (next_ < sequences_.size() && batch_.rows() < tokens_per_batch_) {
       const std::size_t p = epoch_ == 0 ? next_ : static_cast<std::size_t>(order(next_));
-      if (!batch_.empty() && batch_.rows() + sequences_[p].size() + 2 > tokens_per_batch_) break;
+      if (batch_.rows() > 0 && batch_.rows() + sequences_[p].size() + 2 > tokens_per_batch_) break;
       ++next_;
       if (sequences_[p].empty()) continue;
-      batch_.add(sequences_[p]);
-      for (std::size_t i = 0; i < sequences_[p].size(); ++i) {
+      const std::size_t residues = add(sequences_[p]);
+      for (std::size_t i = 0; i < residues; ++i) {
         out.origins.push_back({static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(i)});
       }
     }
-    if (batch_.empty()) return false;
+    if (batch_.rows() == 0) return false;
     out.rows.reshape(be, out.origins.size(), width());
-    model_->forward(batch_, keep_residues<Backend>(at_, out.rows));
+    model_->forward(batch_, keep_residues<backend_type>(at_, out.rows));
     if (!be.all_finite(out.rows)) {
       throw error(rules::acts_not_finite,
                   {.where = "batch from protein " + std::to_string(out.origins.front().protein),
@@ -98,7 +114,13 @@ class esm2_reader {
   }
 
  private:
-  esm2<Backend>* model_;
+  // One residue is one token between the first and the last.
+  std::size_t add(const std::string& sequence) {
+    batch_.add(std::string_view(sequence));
+    return batch_.length(batch_.sequences() - 1) - 2;
+  }
+
+  Model* model_;
   site at_;
   std::vector<std::string> sequences_;
   std::uint64_t seed_;
@@ -106,7 +128,11 @@ class esm2_reader {
   std::size_t total_rows_ = 0;
   std::size_t next_ = 0;
   std::size_t epoch_ = 0;
-  packed_batch batch_;
+  typename Model::batch_type batch_;
 };
+
+/// A reader of ESM-2.
+template <class Backend = cpu>
+using esm2_reader = model_reader<esm2<Backend>>;
 
 }  // namespace plmscope::inline PLMSCOPE_ABI
