@@ -54,7 +54,6 @@ inline bool has_folding() noexcept {
          __builtin_cpu_supports("vpclmulqdq") != 0 && __builtin_cpu_supports("pclmul") != 0;
 }
 
-/// Eight bytes in three cycles.
 [[gnu::target("sse4.2")]] inline std::uint32_t update_by_instruction(std::uint32_t crc,
                                                                      const std::byte* p,
                                                                      std::size_t n) noexcept {
@@ -162,8 +161,8 @@ inline void update_four(std::array<std::uint32_t, 4>& crc, const std::byte* p,
 
 /// CRC-32C (Castagnoli et al. 1993; RFC 3720, appendix B.4): finds every error burst of up to 32
 /// bits and misses one in 2^32 of the others. For damage, not against forgery. The processor
-/// decides at run time how: folding by wide carry-less products (about 32 bytes a cycle, memory
-/// speed), the CRC instruction (8 bytes in three cycles), or tables (about 2 GB/s).
+/// decides at run time how: folding by wide carry-less products (memory speed),
+/// the CRC instruction, or tables.
 inline std::uint32_t crc32c(std::span<const std::byte> data) noexcept {
   using namespace crc32c_detail;
   static const bool folding = has_folding(), instruction = has_instruction();
