@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -58,9 +59,11 @@ TEST_CASE("every way of this processor agrees with the definition, at every leng
       CHECK(crc32c(part) == want);
       CHECK(~update_by_tables(~0u, part.data(), n) == want);
       if (has_instruction()) CHECK(~update_by_instruction(~0u, part.data(), n) == want);
-      if (has_folding()) CHECK(~update_by_folding<false>(~0u, part.data(), n) == want);
       std::vector<std::byte> copy(n + 1, std::byte{0x5a});
-      CHECK(plmscope::crc32c_copy(part, copy.data()) == want);
+      const auto append = [&](const std::byte* p, std::size_t size) {
+        if (size > 0) std::memcpy(copy.data() + (p - part.data()), p, size);
+      };
+      CHECK(plmscope::crc32c_visit(part, append) == want);
       CHECK(std::equal(part.begin(), part.end(), copy.begin()));
       CHECK(copy.back() == std::byte{0x5a});
     }

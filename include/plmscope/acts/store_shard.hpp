@@ -20,6 +20,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -67,8 +68,8 @@ class store_shard {
   }
 
   /// Rows [first, first + count) of a site as floats, [count, width], all of them checked when it
-  /// returns (when it throws, `out` holds nothing to rely on). Memory speed: the bytes are copied
-  /// in the pass that checks them, or converted while they are still in the cache.
+  /// returns (when it throws, `out` holds nothing to rely on). Memory speed: whole blocks are
+  /// converted in the pass that checks them.
   void read(std::size_t site, std::size_t first, std::span<float> out) const {
     const std::size_t size = dtype_bits(manifest_.numbers) / 8;
     const std::size_t begin = layout_.site_begin[site] + first * manifest_.sites[site].width * size;
@@ -77,17 +78,18 @@ class store_shard {
     // multiples of their numbers' size.
     constexpr std::size_t block = shard_layout::block_bytes;
     for (std::size_t at = begin; at < end;) {
-      if (manifest_.numbers == dtype::f32 && at % block == 0 && end - at >= block) {
-        const std::uint32_t sum = crc32c_copy(bytes().subspan(at, block),
-                                              std::as_writable_bytes(out).data() + (at - begin));
-        if (sum != stored_sum(at / block)) refuse_block(at / block, sum);
-        at += block;
-        continue;
+      const std::size_t stop = std::min(end, (at / block + 1) * block);
+      float* const to = out.data() + (at - begin) / size;
+      if (stop - at < block) {
+        verify(at, stop);
+        convert(bytes().data() + at, stop - at, to);
+      } else if (manifest_.numbers == dtype::f32) {
+        read_block<float>(at, to);
+      } else if (manifest_.numbers == dtype::bf16) {
+        read_block<bfloat16>(at, to);
+      } else {
+        read_block<float16>(at, to);
       }
-      const std::size_t step = manifest_.numbers == dtype::f32 ? block : 4 * block;
-      const std::size_t stop = std::min(end, (at / step + 1) * step);
-      verify(at, stop);
-      convert(at, out.subspan((at - begin) / size, (stop - at) / size));
       at = stop;
     }
   }
@@ -244,15 +246,30 @@ class store_shard {
                  .remedy = "the disk or a copy damaged it: delete this shard and harvest again"});
   }
 
-  void convert(std::size_t at, std::span<float> out) const noexcept {
-    const std::byte* from = bytes().data() + at;
-    if (manifest_.numbers == dtype::f32) {
-      std::memcpy(out.data(), from, out.size_bytes());
-    } else if (manifest_.numbers == dtype::bf16) {
-      to_float(std::span(reinterpret_cast<const bfloat16*>(from), out.size()), out);
+  template <class Stored>
+  static void convert(const std::byte* from, std::size_t size, float* to) noexcept {
+    if constexpr (std::is_same_v<Stored, float>) {
+      std::memcpy(to, from, size);
     } else {
-      to_float(std::span(reinterpret_cast<const float16*>(from), out.size()), out);
+      const std::size_t n = size / sizeof(Stored);
+      to_float(std::span(reinterpret_cast<const Stored*>(from), n), std::span(to, n));
     }
+  }
+  void convert(const std::byte* from, std::size_t size, float* to) const noexcept {
+    if (manifest_.numbers == dtype::f32) return convert<float>(from, size, to);
+    if (manifest_.numbers == dtype::bf16) return convert<bfloat16>(from, size, to);
+    convert<float16>(from, size, to);
+  }
+
+  // One whole block, converted in the pass that checks it.
+  template <class Stored>
+  void read_block(std::size_t at, float* to) const {
+    const auto block = bytes().subspan(at, shard_layout::block_bytes);
+    const std::uint32_t sum = crc32c_visit(block, [&](const std::byte* p, std::size_t n) {
+      convert<Stored>(p, n, to + static_cast<std::size_t>(p - block.data()) / sizeof(Stored));
+    });
+    const std::size_t b = at / shard_layout::block_bytes;
+    if (sum != stored_sum(b)) refuse_block(b, sum);
   }
 
   std::string path_;

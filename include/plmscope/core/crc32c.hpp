@@ -54,7 +54,6 @@ inline bool has_folding() noexcept {
          __builtin_cpu_supports("vpclmulqdq") != 0 && __builtin_cpu_supports("pclmul") != 0;
 }
 
-/// Eight bytes in three cycles.
 [[gnu::target("sse4.2")]] inline std::uint32_t update_by_instruction(std::uint32_t crc,
                                                                      const std::byte* p,
                                                                      std::size_t n) noexcept {
@@ -102,12 +101,13 @@ inline bool has_folding() noexcept {
 /// CRC computation for generic polynomials using PCLMULQDQ instruction"): bits D further on count
 /// x^D modulo the polynomial. A pair of constants is x^(D - 32) and x^(D + 32) modulo the
 /// polynomial, bits reversed, times two.
-/// With `copy` the bytes also go to `to`, in the same pass: the writes overlap with the reads.
-template <bool copy>
+/// `visit(p, n)` sees every stretch of n <= 256 bytes right after it was folded, in the first
+/// cache.
+template <class Visit>
 [[gnu::target("avx512f,vpclmulqdq,pclmul,sse4.2")]] std::uint32_t update_by_folding(
-    std::uint32_t crc, const std::byte* p, std::size_t n, std::byte* to = nullptr) noexcept {
+    std::uint32_t crc, const std::byte* p, std::size_t n, const Visit& visit) noexcept {
   if (n < 256) {
-    if (copy && n > 0) std::memcpy(to, p, n);
+    visit(p, n);
     return update_by_instruction(crc, p, n);
   }
   const __m512i by2048 = _mm512_set4_epi64(0xb9e02b86, 0xdcb17aa4, 0xb9e02b86, 0xdcb17aa4);
@@ -119,12 +119,7 @@ template <bool copy>
   __m512i c = _mm512_loadu_si512(p + 128);
   __m512i d = _mm512_loadu_si512(p + 192);
   for (;; p += 256) {
-    if constexpr (copy) {
-      // What was just folded is in the first cache.
-      for (std::size_t i = 0; i < 256; i += 64)
-        _mm512_storeu_si512(to + i, _mm512_loadu_si512(p + i));
-      to += 256;
-    }
+    visit(p, std::size_t{256});
     n -= 256;
     if (n < 256) break;
     a = fold(a, by2048, _mm512_loadu_si512(p + 256));
@@ -133,7 +128,7 @@ template <bool copy>
     d = fold(d, by2048, _mm512_loadu_si512(p + 448));
   }
   p += 256;
-  if (copy && n > 0) std::memcpy(to, p, n);
+  visit(p, n);
   d = fold(fold(fold(a, by512, b), by512, c), by512, d);
   __m128i lanes[4];
   std::memcpy(lanes, &d, sizeof d);
@@ -150,10 +145,10 @@ inline std::uint32_t update_by_instruction(std::uint32_t c, const std::byte* p,
                                            std::size_t n) noexcept {
   return update_by_tables(c, p, n);
 }
-template <bool copy>
+template <class Visit>
 std::uint32_t update_by_folding(std::uint32_t c, const std::byte* p, std::size_t n,
-                                std::byte* to = nullptr) noexcept {
-  if (copy && n > 0) std::memcpy(to, p, n);
+                                const Visit& visit) noexcept {
+  visit(p, n);
   return update_by_tables(c, p, n);
 }
 inline void update_four(std::array<std::uint32_t, 4>& crc, const std::byte* p,
@@ -166,22 +161,27 @@ inline void update_four(std::array<std::uint32_t, 4>& crc, const std::byte* p,
 
 /// CRC-32C (Castagnoli et al. 1993; RFC 3720, appendix B.4): finds every error burst of up to 32
 /// bits and misses one in 2^32 of the others. For damage, not against forgery. The processor
-/// decides at run time how: folding by wide carry-less products (about 32 bytes a cycle, memory
-/// speed), the CRC instruction (8 bytes in three cycles), or tables (about 2 GB/s).
+/// decides at run time how: folding by wide carry-less products (memory speed),
+/// the CRC instruction, or tables.
 inline std::uint32_t crc32c(std::span<const std::byte> data) noexcept {
   using namespace crc32c_detail;
   static const bool folding = has_folding(), instruction = has_instruction();
-  return ~(folding       ? update_by_folding<false>(~0u, data.data(), data.size())
+  return ~(folding       ? update_by_folding(~0u, data.data(), data.size(),
+                                             [](const std::byte*, std::size_t) {})
            : instruction ? update_by_instruction(~0u, data.data(), data.size())
                          : update_by_tables(~0u, data.data(), data.size()));
 }
 
-/// Copies `data` to `to` (as many bytes) and gives the CRC-32C of what was copied, in one pass
-/// where the processor can.
-inline std::uint32_t crc32c_copy(std::span<const std::byte> data, std::byte* to) noexcept {
+/// The CRC-32C of `data`, while `visit(p, n)` is shown all of it, in order, in stretches of n bytes
+/// (a multiple of 8, but for the last) from p on. Where the processor can, in one pass: what
+/// `visit` writes overlaps with what the checksum reads, and copying costs no more than without it.
+template <class Visit>
+std::uint32_t crc32c_visit(std::span<const std::byte> data, const Visit& visit) noexcept {
   static const bool folding = crc32c_detail::has_folding();
-  if (folding) return ~crc32c_detail::update_by_folding<true>(~0u, data.data(), data.size(), to);
-  if (!data.empty()) std::memcpy(to, data.data(), data.size());
+  if (folding) {
+    return ~crc32c_detail::update_by_folding(~0u, data.data(), data.size(), visit);
+  }
+  visit(data.data(), data.size());
   return crc32c(data);
 }
 
