@@ -41,6 +41,8 @@ json_object number_or_null(double value);
 void add_info(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_embed(CLI::App& app);
+void add_contacts(CLI::App& app);
+void add_score(CLI::App& app);
 void add_harvest(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_train(CLI::App& app);

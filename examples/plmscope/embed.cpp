@@ -3,6 +3,7 @@
 #include "command.hpp"
 #include "rules.hpp"
 
+#include <plmscope/acts/rules.hpp>
 #include <plmscope/core/progress.hpp>
 #include <plmscope/io/fasta.hpp>
 #include <plmscope/io/safetensors_writer.hpp>
@@ -36,23 +37,32 @@ void embed(const embed_options& o) {
   std::vector<plmscope::site> sites;
   for (const auto& name : o.sites) sites.push_back(plmscope::parse_site(name));
   plmscope::fasta_report report;
-  const auto proteins = plmscope::read_fasta(
-      std::filesystem::path(o.sequences),
-      {.gaps = gap_policy_of(o.gaps), .allow_mask = true}, &report);
+  const auto proteins =
+      plmscope::read_fasta(std::filesystem::path(o.sequences),
+                           {.gaps = gap_policy_of(o.gaps), .allow_mask = true}, &report);
   auto esm = plmscope::any_model<program_backend>::load(o.model, open_backend(o.common));
   std::size_t width = 0;
   for (const auto& site : sites) {
     esm.check(site);
+    if (site.kind() == plmscope::site_kind::attn_map) {
+      throw plmscope::error(plmscope::rules::acts_site,
+                            {.where = "embed",
+                             .found = to_string(site),
+                             .remedy = "attention maps are for hooks and `plmscope contacts`"});
+    }
     width += esm.width(site);
   }
   const std::size_t rows = report.residues + (o.keep_special ? 2 * proteins.size() : 0);
-  json_object result{{"sequences", proteins.size()}, {"residues", report.residues}, {"sites", o.sites},
-              {"bytes", rows * width * sizeof(float)}, {"out", o.out}};
+  json_object result{{"sequences", proteins.size()},
+                     {"residues", report.residues},
+                     {"sites", o.sites},
+                     {"bytes", rows * width * sizeof(float)},
+                     {"out", o.out}};
   if (o.common.dry_run) {
-    return print_result(o.common, result,
-                        fmt::format("would write {} tensors, {:.1f} MB, to {}\n",
-                                    proteins.size() * sites.size(),
-                                    static_cast<double>(rows * width) * 4e-6, o.out));
+    return print_result(
+        o.common, result,
+        fmt::format("would write {} tensors, {:.1f} MB, to {}\n", proteins.size() * sites.size(),
+                    static_cast<double>(rows * width) * 4e-6, o.out));
   }
   plmscope::safetensors_writer out;
   out.metadata["model"] = esm.identity().name;
@@ -83,17 +93,18 @@ void embed(const embed_options& o) {
     progress.update(first, proteins.size());
   }
   out.write(o.out);
-  print_result(o.common, result,
-               fmt::format("{} sequences, {} residues -> {}\n", proteins.size(), report.residues,
-                           o.out));
+  print_result(
+      o.common, result,
+      fmt::format("{} sequences, {} residues -> {}\n", proteins.size(), report.residues, o.out));
 }
 
 }  // namespace
 
 void add_embed(CLI::App& app) {
   auto o = std::make_shared<embed_options>();
-  CLI::App* c = app.add_subcommand("embed", "Write hidden states of sequences, one tensor ID/SITE "
-                                            "of shape [residues, width] each");
+  CLI::App* c = app.add_subcommand("embed",
+                                   "Write hidden states of sequences, one tensor ID/SITE "
+                                   "of shape [residues, width] each");
   c->add_option("model", o->model,
                 "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 or ESM-C model")
       ->required();

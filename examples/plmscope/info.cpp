@@ -124,7 +124,7 @@ void info(const info_options& o) {
       text += fmt::format("metadata      {} = {}\n", key, value.substr(0, 120));
     }
   }
-  if (!folder) describe_tensors(file, out, text);
+  describe_tensors(file, out, text);
   print_result(o.common, out, text);
 }
 

@@ -83,6 +83,8 @@ int main(int argc, char** argv) {
   add_train(app);
   add_concepts(app);
   add_embed(app);
+  add_contacts(app);
+  add_score(app);
   add_harvest(app);
   add_merge(app);
   add_verify(app);

@@ -80,8 +80,8 @@ void train_on_model(const train_command& o) {
   esm.check(site);
   std::size_t residues = 0;
   for (const auto& s : sequences) residues += s.size();
-  json_object out{{"model", o.model}, {"proteins", sequences.size()}, {"residues", residues},
-           {"site", o.training.site}, {"steps", o.training.steps}, {"out", o.out}};
+  json_object out{{"model", o.model},        {"proteins", sequences.size()}, {"residues", residues},
+                  {"site", o.training.site}, {"steps", o.training.steps},    {"out", o.out}};
   if (o.common.dry_run) {
     return print_result(o.common, out,
                         fmt::format("would train on {} residues of {} proteins at {}, {} steps of "
@@ -95,9 +95,13 @@ void train_on_model(const train_command& o) {
 void train_on_store(const train_command& o) {
   const auto store = plmscope::activation_store::open(o.store);
   static_cast<void>(store.manifest().find(o.training.site));
-  json_object out{{"store", o.store}, {"model", store.manifest().model},
-                  {"proteins", store.proteins()}, {"residues", store.rows()},
-                  {"site", o.training.site}, {"steps", o.training.steps}, {"out", o.out}};
+  json_object out{{"store", o.store},
+                  {"model", store.manifest().model},
+                  {"proteins", store.proteins()},
+                  {"residues", store.rows()},
+                  {"site", o.training.site},
+                  {"steps", o.training.steps},
+                  {"out", o.out}};
   if (o.common.dry_run) {
     return print_result(o.common, out,
                         fmt::format("would train on {} residues of {} proteins at {} from {}, {} "
@@ -105,8 +109,9 @@ void train_on_store(const train_command& o) {
                                     store.rows(), store.proteins(), o.training.site, o.store,
                                     o.training.steps, o.training.batch, o.out));
   }
-  finish_train(o, train_sae(open_backend(o.common), store, o.order == "proteins", o.training, o.common),
-               out);
+  finish_train(
+      o, train_sae(open_backend(o.common), store, o.order == "proteins", o.training, o.common),
+      out);
 }
 
 void run_train(const train_command& o) {
@@ -129,10 +134,12 @@ struct row_feed {
 
   template <class Rows>
   explicit row_feed(Rows& rows)
-      : source(rows.source()), width(rows.width()), from([&rows](program_backend& be, std::size_t n) {
-          return rows.next(be, n);
-        }) {}
-  plmscope::const_view<program_backend> next(program_backend& be, std::size_t n) { return from(be, n); }
+      : source(rows.source()),
+        width(rows.width()),
+        from([&rows](program_backend& be, std::size_t n) { return rows.next(be, n); }) {}
+  plmscope::const_view<program_backend> next(program_backend& be, std::size_t n) {
+    return from(be, n);
+  }
 };
 
 // Fits the normaliser on the first rows, trains, and fills source and training record.
@@ -140,8 +147,7 @@ trained train_on(program_backend& be, row_feed rows, const training_options& o,
                  const common_options& common) {
   const std::size_t d_model = rows.width;
   const std::size_t features = o.features == 0 ? 8 * d_model : o.features;
-  const double lr =
-      o.lr > 0 ? o.lr : 2e-4 / std::sqrt(static_cast<double>(features) / 16384.0);
+  const double lr = o.lr > 0 ? o.lr : 2e-4 / std::sqrt(static_cast<double>(features) / 16384.0);
   const auto sample_view = rows.next(be, std::max<std::size_t>(o.batch, 4096));
   std::vector<float> sample(sample_view.size());
   be.download(sample_view, std::span<float>(sample));
@@ -149,8 +155,8 @@ trained train_on(program_backend& be, row_feed rows, const training_options& o,
   program_sae model({.d_model = d_model,
                      .features = features,
                      .sparsifier = {.k = o.k},
-                     .normalize = plmscope::fit_normalizer(
-                         normalization_of(o.normalize), std::span<const float>(sample), d_model),
+                     .normalize = plmscope::fit_normalizer(normalization_of(o.normalize),
+                                                           std::span<const float>(sample), d_model),
                      .seed = common.seed},
                     be);
   model.source = rows.source;
@@ -163,7 +169,8 @@ trained train_on(program_backend& be, row_feed rows, const training_options& o,
   fit.dead.k = o.k_aux;
   const auto total = static_cast<std::int64_t>(o.steps * o.batch);
   fit.dead.dead_after =
-      o.dead_after > 0 ? o.dead_after : std::min<std::int64_t>(10'000'000, std::max<std::int64_t>(total / 10, 1));
+      o.dead_after > 0 ? o.dead_after
+                       : std::min<std::int64_t>(10'000'000, std::max<std::int64_t>(total / 10, 1));
   fit.log_every = std::max<std::size_t>(o.steps / 200, 1);
 
   metrics_file log(o.metrics);
@@ -225,9 +232,10 @@ std::vector<std::string> read_sequences(const std::string& file) {
 
 trained train_sae(program_model& esm, const std::vector<std::string>& sequences,
                   const training_options& o, const common_options& common) {
-  using reader_type = plmscope::esm2_reader<program_backend>;
+  using reader_type = plmscope::model_reader<program_model>;
   plmscope::shuffled_rows<reader_type, program_backend> rows(
-      reader_type(esm, plmscope::parse_site(o.site), sequences, common.seed), common.seed, o.buffer_rows);
+      reader_type(esm, plmscope::parse_site(o.site), sequences, common.seed), common.seed,
+      o.buffer_rows);
   return train_on(esm.backend(), row_feed(rows), o, common);
 }
 
@@ -239,7 +247,8 @@ trained train_sae(program_backend be, const plmscope::activation_store& store, b
         reader_type(store, o.site, common.seed), common.seed, o.buffer_rows);
     return train_on(be, row_feed(rows), o, common);
   }
-  plmscope::store_rows<program_backend> rows(store, o.site, common.seed, {.buffer_rows = o.buffer_rows});
+  plmscope::store_rows<program_backend> rows(store, o.site, common.seed,
+                                             {.buffer_rows = o.buffer_rows});
   return train_on(be, row_feed(rows), o, common);
 }
 
@@ -275,15 +284,17 @@ void add_train(CLI::App& app) {
   c->add_option("model", o->model,
                 "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 or ESM-C model");
   c->add_option("proteins", o->proteins, "FASTA(.gz) or UniProt TSV(.gz)");
-  c->add_option("--store", o->store, "Train on a store of `plmscope harvest` instead of model and proteins");
+  c->add_option("--store", o->store,
+                "Train on a store of `plmscope harvest` instead of model and proteins");
   c->add_option("--order", o->order,
                 "Of rows of a store: runs (sequential speed), or proteins (as without --store)")
       ->check(CLI::IsMember({"runs", "proteins"}))
       ->capture_default_str();
   add_training_flags(*c, o->training);
   c->add_option("--out", o->out, "SAE file to write")->capture_default_str();
-  add_common(*c, o->common,
-             "plmscope train esm2_t6_8M_UR50D uniref50.fasta.gz --site resid_post.3 --features 4096 "
-             "--k 64 --out sae.safetensors");
+  add_common(
+      *c, o->common,
+      "plmscope train esm2_t6_8M_UR50D uniref50.fasta.gz --site resid_post.3 --features 4096 "
+      "--k 64 --out sae.safetensors");
   c->callback([o] { run_train(*o); });
 }

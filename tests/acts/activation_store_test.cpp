@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include <plmscope/acts/activation_store_reader.hpp>
-#include <plmscope/acts/model_reader.hpp>
 #include <plmscope/acts/harvest.hpp>
 #include <plmscope/acts/mean_pooled.hpp>
+#include <plmscope/acts/model_reader.hpp>
 #include <plmscope/acts/shuffled_rows.hpp>
 #include <plmscope/backend/reference.hpp>
 #include <plmscope/io/safetensors.hpp>
+#include <plmscope/plm/esm2.hpp>
 
 #include "tests/acts/sample_store.hpp"
 #include "tests/golden.hpp"

@@ -150,7 +150,8 @@ TEST_CASE("a sequence's states do not depend on its batch, on slices or on threa
         auto other = esm2<>(be, plmscope::random_esm2_weights(be, config, 2), tokens);
         collect<float> again(every_site::of(2));
         other.forward(batch, again);
-        for (const site& at : every_site::of(2)) CHECK(same_bits(again.states(at), packed.states(at)));
+        for (const site& at : every_site::of(2))
+          CHECK(same_bits(again.states(at), packed.states(at)));
       }
     }
   }
@@ -284,8 +285,10 @@ TEST_CASE("what a hook changes, the later layers and hooks see") {
     for (const site& seen : every_site::of(2)) {
       CAPTURE(to_string(at));
       CAPTURE(to_string(seen));
-      CHECK(same_bits(before.states(seen), clean.states(seen)) == (seen <= at || every_site::beside(at, seen)));
-      CHECK(same_bits(after.states(seen), clean.states(seen)) == (seen < at || every_site::beside(at, seen)));
+      CHECK(same_bits(before.states(seen), clean.states(seen)) ==
+            (seen <= at || every_site::beside(at, seen)));
+      CHECK(same_bits(after.states(seen), clean.states(seen)) ==
+            (seen < at || every_site::beside(at, seen)));
     }
     CHECK(after.states(at)[3] == clean.states(at)[3] + 0.5f);
   }

@@ -186,8 +186,10 @@ TEST_CASE("ESM-C: a hook sees its sites in order, and what it changes stays") {
     for (const site& seen : every_site::of(2)) {
       CAPTURE(to_string(at));
       CAPTURE(to_string(seen));
-      CHECK(same_bits(before.states(seen), clean.states(seen)) == (seen <= at || every_site::beside(at, seen)));
-      CHECK(same_bits(after.states(seen), clean.states(seen)) == (seen < at || every_site::beside(at, seen)));
+      CHECK(same_bits(before.states(seen), clean.states(seen)) ==
+            (seen <= at || every_site::beside(at, seen)));
+      CHECK(same_bits(after.states(seen), clean.states(seen)) ==
+            (seen < at || every_site::beside(at, seen)));
     }
     CHECK(after.states(at)[3] == clean.states(at)[3] + 0.5f);
   }

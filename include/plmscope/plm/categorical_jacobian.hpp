@@ -5,8 +5,8 @@
 #include <plmscope/plm/alphabet.hpp>
 #include <plmscope/plm/collect.hpp>
 #include <plmscope/plm/contact_map.hpp>
-#include <plmscope/plm/esm2.hpp>
-#include <plmscope/plm/packed_batch.hpp>
+#include <plmscope/plm/forward_pass.hpp>
+#include <plmscope/plm/language_model.hpp>
 #include <plmscope/plm/rules.hpp>
 
 #include <cmath>
@@ -37,22 +37,24 @@ struct categorical_jacobian {
   }
 };
 
-/// Runs the 20 n single mutants of one sequence, as many to a pass as `tokens_per_batch` holds.
-/// `tokens` is `<cls>` residues `<eos>`. Cost: 20 n forward passes; memory: 1,600 n^2 bytes.
-/// `report(done, all)` is called after every pass. Errors: plm.130 where that is not free, plm.114.
-template <class Backend, class Progress = no_progress>
-categorical_jacobian compute_categorical_jacobian(esm2<Backend>& model,
+/// Runs the 20 n single mutants of one sequence through any model with the tokens of ESM-2, as many
+/// to a pass as `tokens_per_batch` holds. `tokens` is `<cls>` residues `<eos>`. Cost: 20 n forward
+/// passes; memory: 1,600 n^2 bytes. `report(done, all)` is called after every pass. Errors: plm.130
+/// where that is not free, plm.114.
+template <class Model, class Progress = no_progress>
+categorical_jacobian compute_categorical_jacobian(Model& model,
                                                   std::span<const std::int32_t> tokens,
                                                   std::size_t tokens_per_batch = 8192,
                                                   Progress&& report = {}) {
   constexpr std::size_t letters = categorical_jacobian::letters;
-  using real = typename Backend::real;
+  using real = typename Model::backend_type::real;
   model.check(logits{});
-  packed_batch batch;
+  const std::size_t vocabulary = model.width(logits{});
+  auto batch = make_batch(model);
   batch.add(tokens);
   const std::size_t n = tokens.size() < 2 ? 0 : tokens.size() - 2;
   require_memory(model.backend(), 1600.0 * static_cast<double>(n) * static_cast<double>(n),
-                       "the categorical Jacobian of " + std::to_string(n) + " residues");
+                 "the categorical Jacobian of " + std::to_string(n) + " residues");
   collect<real> keep({logits{}});
   model.forward(batch, keep);
   const std::vector<real> clean(keep.states(logits{}).begin(), keep.states(logits{}).end());
@@ -73,10 +75,10 @@ categorical_jacobian compute_categorical_jacobian(esm2<Backend>& model,
     model.forward(batch, keep);
     const auto scores = keep.states(logits{});
     for (std::size_t m = first; m < end; ++m) {
-      const real* const rows = scores.data() + batch.first_row(m - first) * alphabet::size;
+      const real* const rows = scores.data() + batch.first_row(m - first) * vocabulary;
       for (std::size_t j = 0; j < n; ++j) {
         for (std::size_t b = 0; b < letters; ++b) {
-          const std::size_t at = (j + 1) * alphabet::size + alphabet::first_standard + b;
+          const std::size_t at = (j + 1) * vocabulary + alphabet::first_standard + b;
           out(m / letters, m % letters, j, b) = static_cast<float>(rows[at] - clean[at]);
         }
       }

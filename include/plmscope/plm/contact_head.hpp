@@ -111,7 +111,8 @@ class contact_head {
     for (std::size_t c = 0; c < channels; ++c) {
       double total = 0;
       for (std::size_t j = 0; j < n; ++j) total += rows[c * n + j];
-      for (std::size_t j = 0; j < n; ++j) rows[c * n + j] *= static_cast<double>(regression_.weight[c]) / total;
+      for (std::size_t j = 0; j < n; ++j)
+        rows[c * n + j] *= static_cast<double>(regression_.weight[c]) / total;
     }
     device scaled(be, channels, n);
     be.upload(std::span<const double>(rows), scaled.all());
@@ -125,7 +126,8 @@ class contact_head {
     for (std::size_t i = 0; i < n; ++i) {
       for (std::size_t j = 0; j <= i; ++j) {
         const double both = (average[i * n + j] + average[j * n + i]) / 2;
-        const double x = static_cast<double>(regression_.bias) + weighted[i * n + j] + weighted[j * n + i] - both;
+        const double x = static_cast<double>(regression_.bias) + weighted[i * n + j] +
+                         weighted[j * n + i] - both;
         out(i, j) = out(j, i) = static_cast<float>(1 / (1 + std::exp(-x)));
       }
     }

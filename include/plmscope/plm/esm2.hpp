@@ -231,8 +231,8 @@ class esm2 {
     slice_.load(be_, batch, first, end);
     host_scales_.assign(rows, real{1});
     for (std::size_t s = first; config().token_dropout && s < end; ++s) {
-      batch.embedding_scales(s, std::span<real>(host_scales_)
-                                    .subspan(batch.first_row(s) - start, batch.length(s)));
+      batch.embedding_scales(
+          s, std::span<real>(host_scales_).subspan(batch.first_row(s) - start, batch.length(s)));
     }
     scales_.reshape(be_, 1, rows);
     be_.upload(std::span<const real>(host_scales_), scales_.all());

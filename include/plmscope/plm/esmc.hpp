@@ -71,11 +71,16 @@ class esmc {
   /// length.
   std::size_t width(const site& at) const noexcept {
     switch (at.kind()) {
-      case site_kind::logits: return config().vocabulary;
-      case site_kind::mlp_pre: return 2 * config().feed_forward;
-      case site_kind::mlp_act: return config().feed_forward;
-      case site_kind::attn_map: return 0;
-      default: return d_model();
+      case site_kind::logits:
+        return config().vocabulary;
+      case site_kind::mlp_pre:
+        return 2 * config().feed_forward;
+      case site_kind::mlp_act:
+        return config().feed_forward;
+      case site_kind::attn_map:
+        return 0;
+      default:
+        return d_model();
     }
   }
   /// Model and site, as files made from its activations state them.
@@ -85,8 +90,8 @@ class esmc {
   Backend& backend() noexcept { return be_; }
 
   /// Runs the batch through the model, in slices of whole sequences of at most `tokens_per_pass`
-  /// tokens (a longer sequence is a slice of its own), shows the hook its sites, and stops after the
-  /// last of them. Results leave through the hook only. Memory: a workspace for one slice, kept
+  /// tokens (a longer sequence is a slice of its own), shows the hook its sites, and stops after
+  /// the last of them. Results leave through the hook only. Memory: a workspace for one slice, kept
   /// between calls. Not for several threads at once. Errors: plm.108 for a site outside of the
   /// model, plm.114 for logits without a head, plm.130 for what does not fit into memory.
   template <class Hook>

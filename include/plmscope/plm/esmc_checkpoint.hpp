@@ -21,8 +21,9 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// The files of an ESM-C model, whatever they are (see `weights_file`), under any of the three sets of names, with or without a head; its shape is
-/// read off the tensors. Numbers may be F32, F16, BF16 or F64. Tensors of other names are ignored.
+/// The files of an ESM-C model, whatever they are (see `weights_file`), under any of the three sets
+/// of names, with or without a head; its shape is read off the tensors. Numbers may be F32, F16,
+/// BF16 or F64. Tensors of other names are ignored.
 class esmc_checkpoint {
  public:
   /// A folder, a file, or a name of the hub; `model_path` says what is looked for. The number of
