@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Which residues touch? The bundled model has no contact head, so the categorical Jacobian asks
-// what every mutation changes elsewhere. Writes a picture.
+// Which residues does the model couple? The bundled one has no contact head, so the categorical
+// Jacobian asks what every mutation changes elsewhere. Writes a picture.
 #include <examples/backend.hpp>
 #include <plmscope/io/atomic_file.hpp>
 #include <plmscope/plm/categorical_jacobian.hpp>
@@ -14,7 +14,7 @@
 #include <vector>
 
 int main() {
-  // A zinc finger: two cysteines and two histidines hold the metal.
+  // Two zinc fingers, in each of which two cysteines and two histidines hold the metal.
   const std::string sequence = "ERPYACPVESCDRRFSRSDELTRHIRIHTGQKPFQCRICMRNFSRSDHLTTHIRTHTGEK";
   auto esm = plmscope::esm2<backend>::load("examples/data/esm2_mini");
   const auto jacobian = plmscope::compute_categorical_jacobian(esm, plmscope::tokenize(sequence));
@@ -22,10 +22,10 @@ int main() {
 
   std::vector<std::tuple<float, std::size_t, std::size_t>> pairs;
   for (std::size_t i = 0; i < map.residues(); ++i) {
-    for (std::size_t j = i + 4; j < map.residues(); ++j) pairs.emplace_back(-map(i, j), i, j);
+    for (std::size_t j = i + 20; j < map.residues(); ++j) pairs.emplace_back(-map(i, j), i, j);
   }
   std::sort(pairs.begin(), pairs.end());
-  std::printf("%zu residues, strongest couplings at least 4 apart:\n", map.residues());
+  std::printf("%zu residues, strongest couplings at least 20 apart:\n", map.residues());
   for (std::size_t k = 0; k < 6; ++k) {
     const auto [score, i, j] = pairs[k];
     std::printf("  %c%-3zu %c%-3zu\n", sequence[i], i + 1, sequence[j], j + 1);

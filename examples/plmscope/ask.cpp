@@ -45,8 +45,8 @@ std::map<std::size_t, feature_name> read_names(const std::filesystem::path& file
                            .found = found,
                            .remedy = "score the SAE with `plmscope concepts` again"});
   };
-  if (!j.is_object() || j.value("format", "") != "plmscope.features.1" ||
-      !j.contains("features") || !j["features"].is_array()) {
+  if (!j.is_object() || j.value("format", "") != "plmscope.features.1" || !j.contains("features") ||
+      !j["features"].is_array()) {
     bad("not a features.json of plmscope");
   }
   if (j.value("sae_hash", "") != sae_hash) bad("names of another SAE");
@@ -56,10 +56,9 @@ std::map<std::size_t, feature_name> read_names(const std::filesystem::path& file
     const auto number = [&](const char* key) {
       return row.contains(key) && row[key].is_number() ? row[key].get<double>() : 0.0;
     };
-    out[row.value("feature", std::size_t{0})] = {row.value("concept", ""), number("threshold"),
-                                                 std::max(number("max"), 1e-30),
-                                                 number("validation_f1"), number("held_out_f1"),
-                                                 number("amino_acid_f1")};
+    out[row.value("feature", std::size_t{0})] = {
+        row.value("concept", ""), number("threshold"),   std::max(number("max"), 1e-30),
+        number("validation_f1"),  number("held_out_f1"), number("amino_acid_f1")};
   }
   return out;
 }
@@ -113,8 +112,8 @@ void describe_overall(const std::map<std::size_t, firing>& found, double min_sco
   });
   out.object["concepts"] = json_object::array();
   if (order.empty()) {
-    out.text += fmt::format("No named feature with a held-out F1 of at least {:.2f} fires.\n",
-                            min_score);
+    out.text +=
+        fmt::format("No named feature with a held-out F1 of at least {:.2f} fires.\n", min_score);
     return;
   }
   out.text += fmt::format("{:<32}{:>9}{:>6}{:>12}  {:<16}residues of the best feature\n", "concept",
@@ -141,7 +140,8 @@ void describe_overall(const std::map<std::size_t, firing>& found, double min_sco
   }
 }
 
-void describe_residues(const std::string& sequence, const std::map<std::size_t, feature_name>& names,
+void describe_residues(const std::string& sequence,
+                       const std::map<std::size_t, feature_name>& names,
                        std::vector<std::vector<std::pair<double, std::size_t>>>& per_residue,
                        answer& out) {
   out.object["per_residue"] = json_object::array();
@@ -176,11 +176,10 @@ void run_ask(const ask_command& o) {
                           {.where = sae_file.string(),
                            .remedy = "run `./run demo` first, or name a folder with --from"});
   }
-  program_model esm = program_model::load(
-      o.model.empty() ? bundled("esm2_mini") : std::filesystem::path(o.model),
-      open_backend(o.common));
-  const auto site =
-      plmscope::parse_site(plmscope::describe_sae(plmscope::safetensors_file::open(sae_file)).source.site);
+  program_model esm =
+      open_model(o.model.empty() ? bundled("esm2_mini") : std::filesystem::path(o.model), o.common);
+  const auto site = plmscope::parse_site(
+      plmscope::describe_sae(plmscope::safetensors_file::open(sae_file)).source.site);
   esm.check(site);
   program_sae model = plmscope::load_sae<plmscope::top_k, program_backend>(
       sae_file, esm.source(site), nullptr, esm.backend());
@@ -213,11 +212,13 @@ answer ask_sequence(program_model& esm, program_sae& model, const std::filesyste
   std::map<std::size_t, firing> found;
   std::vector<std::vector<std::pair<double, std::size_t>>> per_residue(sequence.size());
   for (std::size_t r = 0; r < z.rows(); ++r) {
-    for (auto e = static_cast<std::size_t>(z.offsets[r]); e < static_cast<std::size_t>(z.offsets[r + 1]); ++e) {
+    for (auto e = static_cast<std::size_t>(z.offsets[r]);
+         e < static_cast<std::size_t>(z.offsets[r + 1]); ++e) {
       const std::size_t f = z.ids[e];
       const double raw = static_cast<double>(z.values[e]);
       const auto at = names.find(f);
-      if (at == names.end() || at->second.held_out_f1 < min_score || !(raw > at->second.threshold)) {
+      if (at == names.end() || at->second.held_out_f1 < min_score ||
+          !(raw > at->second.threshold)) {
         continue;
       }
       const double value = raw / at->second.maximum;
@@ -231,8 +232,8 @@ answer ask_sequence(program_model& esm, program_sae& model, const std::filesyste
     }
   }
   answer out;
-  out.object = {{"residues", sequence.size()}, {"model", esm.identity().name},
-                {"site", model.source.site}};
+  out.object = {
+      {"residues", sequence.size()}, {"model", esm.identity().name}, {"site", model.source.site}};
   out.text = fmt::format("{} residues, {} at {}\n\n", sequence.size(), esm.identity().name,
                          model.source.site);
   describe_overall(found, min_score, out);
@@ -247,7 +248,8 @@ void add_ask(CLI::App& app) {
   c->add_option("sequence", o->sequence, "Residues in one-letter code")->required();
   c->add_option("--from", o->folder, "Folder with sae.safetensors and features.json")
       ->capture_default_str();
-  c->add_option("--model", o->model, "The model that the SAE was trained on; default: the bundled model");
+  c->add_option("--model", o->model,
+                "The model that the SAE was trained on; default: the bundled model");
   c->add_option("--min-score", o->min_score, "Held-out F1 a feature needs to be named here")
       ->capture_default_str();
   add_common(*c, o->common, "plmscope ask MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEK");

@@ -21,7 +21,7 @@ struct concepts_command {
 void run_concepts(const concepts_command& o) {
   plmscope::uniprot_report read;
   const auto proteins = plmscope::read_uniprot_tsv(std::filesystem::path(o.proteins), {}, &read);
-  program_model esm = program_model::load(o.model, open_backend(o.common));
+  program_model esm = open_model(o.model, o.common);
   const auto description = plmscope::describe_sae(plmscope::safetensors_file::open(o.sae));
   const auto site = plmscope::parse_site(description.source.site);
   esm.check(site);

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "backend.hpp"
 #include "command.hpp"
+#include "model.hpp"
 #include "rules.hpp"
 
 #include <plmscope/core/progress.hpp>
 #include <plmscope/io/atomic_file.hpp>
 #include <plmscope/io/fasta.hpp>
-#include <plmscope/plm/any_model.hpp>
 #include <plmscope/plm/categorical_jacobian.hpp>
 #include <plmscope/plm/contact_head.hpp>
 #include <plmscope/report/heat_map.hpp>
@@ -31,9 +30,7 @@ struct contacts_options {
   double top = 1;
 };
 
-using model_type = plmscope::any_model<program_backend>;
-
-bool uses_head(const contacts_options& o, model_type& model) {
+bool uses_head(const contacts_options& o, program_model& model) {
   if (o.method == "head") return true;
   if (o.method == "jacobian") return false;
   return model.visit([](const auto& m) {
@@ -45,7 +42,7 @@ bool uses_head(const contacts_options& o, model_type& model) {
   });
 }
 
-plmscope::contact_map contacts_by_head(model_type& model, const std::string& sequence) {
+plmscope::contact_map contacts_by_head(program_model& model, const std::string& sequence) {
   return model.visit([&](auto& m) -> plmscope::contact_map {
     if constexpr (requires { m.weights().contacts; }) {
       plmscope::packed_batch batch;
@@ -77,7 +74,7 @@ std::vector<pair> top_pairs(const plmscope::contact_map& map, const contacts_opt
   return out;
 }
 
-std::string picture_of(const plmscope::contact_map& map, const std::string& id, bool head) {
+std::string contact_picture(const plmscope::contact_map& map, const std::string& id, bool head) {
   float high = 1;
   if (!head) {  // scores without a scale: up to the 99.5th percentile
     std::vector<float> sorted = map.scores();
@@ -104,7 +101,7 @@ void contacts(const contacts_options& o) {
                            .found = std::to_string(proteins.size()) + " sequences",
                            .remedy = "give one sequence, or leave --picture out"});
   }
-  auto model = model_type::load(o.model, open_backend(o.common));
+  auto model = open_model(o.model, o.common);
   const bool head = uses_head(o, model);
   const char* const method = head ? "contact head" : "categorical Jacobian";
   if (!head) model.check(plmscope::logits{});
@@ -147,7 +144,7 @@ void contacts(const contacts_options& o) {
     result["proteins"].push_back(
         {{"id", protein.id}, {"residues", map.residues()}, {"contacts", list}});
     if (!o.picture.empty()) {
-      plmscope::write_file_atomically(o.picture, picture_of(map, protein.id, head));
+      plmscope::write_file_atomically(o.picture, contact_picture(map, protein.id, head));
       text += fmt::format("picture: {}\n", o.picture);
     }
   }

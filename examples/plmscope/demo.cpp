@@ -49,7 +49,7 @@ void run_demo(const demo_command& o) {
   say("The model is a small ESM-2 (2.7 million parameters) trained for this project, not one of "
       "Meta's: it shows how things work. For science, use the official weights (README).");
   std::filesystem::create_directories(out);
-  program_model esm = program_model::load(model_folder, open_backend(o.common));
+  program_model esm = open_model(model_folder, o.common);
   const auto proteins = plmscope::read_uniprot_tsv(table);
   std::vector<std::string> sequences;
   for (const auto& p : proteins) sequences.push_back(p.sequence);

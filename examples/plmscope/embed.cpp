@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "backend.hpp"
 #include "command.hpp"
+#include "model.hpp"
 #include "rules.hpp"
 
 #include <plmscope/acts/rules.hpp>
 #include <plmscope/core/progress.hpp>
 #include <plmscope/io/fasta.hpp>
 #include <plmscope/io/safetensors_writer.hpp>
-#include <plmscope/plm/any_model.hpp>
 #include <plmscope/plm/collect.hpp>
 #include <plmscope/train/progress_bar.hpp>
 
@@ -40,7 +39,7 @@ void embed(const embed_options& o) {
   const auto proteins =
       plmscope::read_fasta(std::filesystem::path(o.sequences),
                            {.gaps = gap_policy_of(o.gaps), .allow_mask = true}, &report);
-  auto esm = plmscope::any_model<program_backend>::load(o.model, open_backend(o.common));
+  auto esm = open_model(o.model, o.common);
   std::size_t width = 0;
   for (const auto& site : sites) {
     esm.check(site);

@@ -67,7 +67,7 @@ void run_harvest(const harvest_command& o) {
   const auto proteins = read_proteins(o.proteins);
   std::vector<plmscope::site> sites;
   for (const auto& name : o.sites) sites.push_back(plmscope::parse_site(name));
-  program_model esm = program_model::load(o.model, open_backend(o.common));
+  program_model esm = open_model(o.model, o.common);
   const auto manifest =
       plmscope::manifest_for(esm, sites, proteins,
                              {.numbers = o.dtype == "f32"   ? plmscope::dtype::f32

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "backend.hpp"
 #include "command.hpp"
+#include "model.hpp"
 #include "rules.hpp"
 
 #include <plmscope/core/progress.hpp>
 #include <plmscope/io/atomic_file.hpp>
 #include <plmscope/io/fasta.hpp>
 #include <plmscope/io/line_reader.hpp>
-#include <plmscope/plm/any_model.hpp>
 #include <plmscope/plm/residue_scores.hpp>
 #include <plmscope/plm/variant.hpp>
 #include <plmscope/report/heat_map.hpp>
@@ -34,8 +33,6 @@ struct score_options {
   std::string residues;
   std::string picture;
 };
-
-using model_type = plmscope::any_model<program_backend>;
 
 std::vector<std::string> read_variants(const score_options& o) {
   std::vector<std::string> out = o.variants;
@@ -66,7 +63,7 @@ std::string residue_table(const residue_scores& s, const std::string& id) {
 }
 
 // All 19 substitutions of every residue; the residue itself is 0.
-std::string picture_of(const residue_scores& s, const std::string& id) {
+std::string substitution_picture(const residue_scores& s, const std::string& id) {
   constexpr std::string_view order = "GAVLIMFWYPSTCNQHKRDE";  // alike amino acids together
   std::vector<float> effects;
   std::vector<std::string> names;
@@ -102,7 +99,7 @@ void score(const score_options& o) {
                            .found = std::to_string(proteins.size()) + " sequences",
                            .remedy = "give the one sequence that they belong to"});
   }
-  auto model = model_type::load(o.model, open_backend(o.common));
+  auto model = open_model(o.model, o.common);
   model.check(plmscope::logits{});
   const auto context = o.method == "masked" ? residue_context::masked : residue_context::visible;
   json_object result{{"model", model.identity().name}, {"method", o.method}};
@@ -150,7 +147,7 @@ void score(const score_options& o) {
       }
     }
     if (!o.picture.empty()) {
-      plmscope::write_file_atomically(o.picture, picture_of(scores, protein.id));
+      plmscope::write_file_atomically(o.picture, substitution_picture(scores, protein.id));
       text += fmt::format("picture: {}\n", o.picture);
     }
     result["proteins"].push_back(one);

@@ -75,7 +75,7 @@ void finish_train(const train_command& o, trained t, json_object out) {
 
 void train_on_model(const train_command& o) {
   const auto sequences = read_sequences(o.proteins);
-  program_model esm = program_model::load(o.model, open_backend(o.common));
+  program_model esm = open_model(o.model, o.common);
   const auto site = plmscope::parse_site(o.training.site);
   esm.check(site);
   std::size_t residues = 0;

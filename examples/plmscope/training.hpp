@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "backend.hpp"
 #include "command.hpp"
+#include "model.hpp"
 
 #include <plmscope/acts/activation_store.hpp>
 #include <plmscope/io/fasta.hpp>
 #include <plmscope/io/uniprot_tsv.hpp>
-#include <plmscope/plm/any_model.hpp>
 #include <plmscope/sae/sae.hpp>
 #include <plmscope/train/metrics.hpp>
 
@@ -17,7 +16,6 @@
 // Training as `train` and `demo` do it.
 
 using program_sae = plmscope::sae<plmscope::top_k, program_backend>;
-using program_model = plmscope::any_model<program_backend>;
 
 struct training_options {
   std::string site = "resid_post.3";

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "backend.hpp"
 #include "command.hpp"
+#include "model.hpp"
 #include "rules.hpp"
 #include "store.hpp"
 
-#include <plmscope/plm/any_model.hpp>
 #include <plmscope/plm/verify.hpp>
 
 #include <fmt/format.h>
@@ -24,10 +23,11 @@ void verify(const verify_options& o) {
   if (o.expected.empty() && is_store(o.model)) return verify_store(o.model, o.common);
   if (o.expected.empty()) {
     throw plmscope::error(plmscope::rules::cli_verify_input,
-                          {.expected = "MODEL EXPECTED, or STORE", .found = o.model,
+                          {.expected = "MODEL EXPECTED, or STORE",
+                           .found = o.model,
                            .remedy = "see `plmscope verify --help`"});
   }
-  auto esm = plmscope::any_model<program_backend>::load(o.model, open_backend(o.common));
+  auto esm = open_model(o.model, o.common);
   if (o.common.dry_run) {
     return print_result(o.common, {{"model", o.model}, {"expected", o.expected}},
                         fmt::format("would compare {} with {}\n", o.model, o.expected));
@@ -62,13 +62,16 @@ void verify(const verify_options& o) {
 void add_verify(CLI::App& app) {
   auto o = std::make_shared<verify_options>();
   CLI::App* c = app.add_subcommand(
-      "verify", "Compare a model's hidden states and logits with stored ones of the official code, "
-                "or check every byte of a store");
-  c->add_option("model", o->model,
-                "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 or ESM-C model, or a store")
+      "verify",
+      "Compare a model's hidden states and logits with stored ones of the official code, "
+      "or check every byte of a store");
+  c->add_option(
+       "model", o->model,
+       "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 or ESM-C model, or a store")
       ->required();
-  c->add_option("expected", o->expected,
-                "Safetensors with KEY.tokens, KEY.positions, KEY.hidden, KEY.logits; none for a store");
+  c->add_option(
+      "expected", o->expected,
+      "Safetensors with KEY.tokens, KEY.positions, KEY.hidden, KEY.logits; none for a store");
   c->add_option("--limit", o->limit, "Largest relative L2 error")->capture_default_str();
   add_common(*c, o->common, "plmscope verify tiny.model.safetensors tiny.expected.safetensors");
   c->callback([o] { verify(*o); });
