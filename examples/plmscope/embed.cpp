@@ -8,6 +8,7 @@
 #include <plmscope/io/fasta.hpp>
 #include <plmscope/io/safetensors_writer.hpp>
 #include <plmscope/plm/collect.hpp>
+#include <plmscope/plm/windows.hpp>
 #include <plmscope/train/progress_bar.hpp>
 
 #include <fmt/format.h>
@@ -24,7 +25,29 @@ struct embed_options {
   std::string out;
   bool keep_special = false;
   std::string gaps = "refuse";
+  std::size_t window = 0;  // 0: proteins whole
+  std::size_t overlap = 256;
 };
+
+// A protein, or a window of one.
+struct piece {
+  std::size_t protein;
+  plmscope::window part;
+};
+
+std::vector<piece> pieces_of(const std::vector<plmscope::protein_sequence>& proteins,
+                             const embed_options& o) {
+  std::vector<piece> out;
+  for (std::size_t p = 0; p < proteins.size(); ++p) {
+    const std::size_t n = proteins[p].sequence.size();
+    if (o.window == 0) {
+      out.push_back({p, {0, n, 0, n}});
+      continue;
+    }
+    for (const auto& w : plmscope::cut_windows(n, {o.window, o.overlap})) out.push_back({p, w});
+  }
+  return out;
+}
 
 plmscope::gap_policy gap_policy_of(const std::string& name) {
   return name == "keep"    ? plmscope::gap_policy::keep
@@ -67,29 +90,40 @@ void embed(const embed_options& o) {
   out.metadata["model"] = esm.identity().name;
   out.metadata["model_hash"] = esm.identity().content_hash;
   out.metadata["rows"] = o.keep_special ? "cls, residues, eos" : "residues";
+  if (o.window > 0) out.metadata["windows"] = fmt::format("{} overlap {}", o.window, o.overlap);
   plmscope::progress_line progress("embedding", plmscope::progress_bar::on_terminal());
   auto batch = plmscope::make_batch(esm);
   plmscope::collect keep(sites);
-  const std::size_t skip = o.keep_special ? 0 : 1;
-  for (std::size_t first = 0; first < proteins.size();) {
+  const auto pieces = pieces_of(proteins, o);
+  std::vector<std::vector<float>> states(sites.size());  // of the protein under way
+  for (std::size_t first = 0; first < pieces.size();) {
     batch.clear();
     keep.clear();
     std::size_t end = first;
-    while (end < proteins.size() && (end == first || batch.rows() < 4096)) {
-      batch.add(proteins[end++].sequence);
+    for (; end < pieces.size() && (end == first || batch.rows() < 4096); ++end) {
+      const auto& [p, w] = pieces[end];
+      batch.add(proteins[p].sequence.substr(w.first, w.length));
     }
     esm.forward(batch, keep);
     for (std::size_t s = 0; s < batch.sequences(); ++s) {
-      const std::size_t n = batch.length(s) - 2 * skip;
-      for (const auto& site : sites) {
-        const std::size_t d = keep.width(site);
-        const auto states = keep.states(site).subspan((batch.first_row(s) + skip) * d, n * d);
-        out.add_owned<float>(proteins[first + s].id + "/" + to_string(site), {n, d},
-                             std::vector<float>(states.begin(), states.end()));
+      const auto& [p, w] = pieces[first + s];
+      const auto& protein = proteins[p];
+      const bool opens = w.keep_first == 0 && o.keep_special;
+      const bool closes = w.keep_first + w.keep == protein.sequence.size();
+      const std::size_t row = batch.first_row(s) + w.keep_first - w.first + (opens ? 0 : 1);
+      const std::size_t n = w.keep + (opens ? 1 : 0) + (closes && o.keep_special ? 1 : 0);
+      for (std::size_t i = 0; i < sites.size(); ++i) {
+        const std::size_t d = keep.width(sites[i]);
+        const auto part = keep.states(sites[i]).subspan(row * d, n * d);
+        states[i].insert(states[i].end(), part.begin(), part.end());
+        if (!closes) continue;
+        const std::size_t all = states[i].size() / d;
+        out.add_owned<float>(protein.id + "/" + to_string(sites[i]), {all, d},
+                             std::exchange(states[i], {}));
       }
     }
     first = end;
-    progress.update(first, proteins.size());
+    progress.update(first, pieces.size());
   }
   out.write(o.out);
   print_result(
@@ -118,6 +152,11 @@ void add_embed(CLI::App& app) {
   c->add_flag("--keep-special", o->keep_special, "Also the rows of <cls> and <eos>");
   c->add_option("--gaps", o->gaps, "What - and . in a sequence mean")
       ->check(CLI::IsMember({"refuse", "strip", "keep"}))
+      ->capture_default_str();
+  c->add_option("--window", o->window,
+                "Cut proteins longer than this into windows that cannot see each other; 0: never")
+      ->capture_default_str();
+  c->add_option("--overlap", o->overlap, "Residues that neighbouring windows share")
       ->capture_default_str();
   add_common(*c, o->common,
              "plmscope embed esm2_t6_8M_UR50D proteins.fasta --sites resid_post.3,final_norm "

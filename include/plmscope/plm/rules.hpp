@@ -35,6 +35,7 @@ inline constexpr error_rule edit_shape{"plm.132", error_kind::mismatch, "an edit
 inline constexpr error_rule gradient_site{"plm.133", error_kind::usage, "gradients are taken at a state of the residual stream: embeddings, resid_pre.L or resid_post.L"};
 inline constexpr error_rule variant_text{"plm.135", error_kind::malformed, "a variant is written like A24G, several substitutions joined by ':'"};
 inline constexpr error_rule variant_residue{"plm.136", error_kind::mismatch, "a variant names the residues that the sequence has"};
+inline constexpr error_rule window_size{"plm.137", error_kind::usage, "a window is longer than what it shares with its neighbour"};
 inline constexpr error_rule esmc_architecture{"plm.150", error_kind::mismatch, "the file must hold an ESM-C model under one of its three sets of tensor names"};
 inline constexpr error_rule config_text{"plm.151", error_kind::malformed, "config.json is one JSON object"};
 inline constexpr error_rule config_model{"plm.152", error_kind::mismatch, "config.json describes the tensors beside it"};
