@@ -25,7 +25,7 @@ int main() {
     plmscope::activation_store_writer writer(folder, manifest, proteins, {0, proteins.size()});
     const auto estimate = writer.estimate();
     std::printf("to write: %zu rows in %zu shards\n", estimate.rows, estimate.shards);
-    plmscope::harvest<backend>(esm, proteins, writer);
+    plmscope::harvest(esm, proteins, writer);
     const bool exact = plmscope::activation_store::open(folder).bytes() == estimate.bytes;
     std::printf("the size was known to the byte: %s\n", exact ? "yes" : "no");
   }

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -74,7 +75,7 @@ bool attention_by_maps(forward_pass<Backend, Hook>& pass, std::size_t layer, std
       pass.be.gemm_nt(part(q, h), part(k, h), maps.all().row_range(h * n, n));
     }
     pass.be.softmax_rows(maps);
-    const std::int64_t alone[2]{0, static_cast<std::int64_t>(n)};
+    const std::vector<std::int64_t> alone{0, static_cast<std::int64_t>(n)};
     pass.slice = {whole.first_sequence + s, whole.first_row + first, alone,
                   whole.tokens.subspan(first, n), whole.positions.subspan(first, n)};
     end = pass.reached(attn_map{layer}, maps);
