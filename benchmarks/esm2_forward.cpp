@@ -47,6 +47,7 @@ struct setting {
   std::size_t rounds = 5;
   std::size_t tokens = 0;  // about, of each size; 0: so many that a pass takes a few seconds
   std::size_t threads = plmscope::available_threads();
+  bool bf16 = false;  // products of both sides
   bool alone = false;
 };
 
@@ -86,8 +87,8 @@ double flops(const plmscope::esm2_config& c, const plmscope::packed_batch& batch
 
 // Whole proteins of the bundled set, evenly picked, up to about `tokens`.
 plmscope::packed_batch proteins(std::size_t tokens) {
-  const auto all = plmscope::read_uniprot_tsv(
-      fs::path(PLMSCOPE_SOURCE_DIR "/examples/data/uniprot_demo.tsv"));
+  const auto all =
+      plmscope::read_uniprot_tsv(fs::path(PLMSCOPE_SOURCE_DIR "/examples/data/uniprot_demo.tsv"));
   plmscope::packed_batch batch;
   for (std::size_t i = 0; batch.rows() < tokens; ++i) {
     const auto& p = all[i * 37 % all.size()];
@@ -105,6 +106,7 @@ void run(const std::string& size, const setting& s, rival_process* rival, const 
           : std::clamp<std::size_t>(static_cast<std::size_t>(4e11 / per_token), 700, 20000);
   const auto batch = proteins(tokens);
   backend be(s.threads);
+  if (s.bf16) be = be.with(plmscope::product_precision::bf16);
   const fs::path model_folder = folder / size;
   if (rival != nullptr) {
     std::ostringstream make;
@@ -136,7 +138,7 @@ void run(const std::string& size, const setting& s, rival_process* rival, const 
       lines << t << ' ';
   }
   rival->ask(lines.str());
-  rival->ask("open " + model_folder.string() + " fp32");
+  rival->ask("open " + model_folder.string() + (s.bf16 ? " bf16" : " fp32"));
   // The same numbers first.
   plmscope::collect keep({plmscope::final_norm{}});
   esm.forward(batch, keep);
@@ -150,7 +152,8 @@ void run(const std::string& size, const setting& s, rival_process* rival, const 
   }
   const double error = std::sqrt(apart / norm);
   std::printf("  the same states, relative L2 %.1g\n", error);
-  if (!(error < 2e-5)) throw std::runtime_error("the rival computes something else");
+  if (!(error < (s.bf16 ? 5e-2 : 2e-5)))
+    throw std::runtime_error("the rival computes something else");
 
   std::istringstream names(rival->ask("forms"));
   std::map<std::string, std::vector<double>> forms;
@@ -174,7 +177,8 @@ void run(const std::string& size, const setting& s, rival_process* rival, const 
   }
   std::vector<double> ratios;
   for (std::size_t r = 0; r < s.rounds; ++r) ratios.push_back(forms[best][r] / ours[r]);
-  std::printf("ratio esm2_forward_%s %.2f\n", size.c_str(), median(ratios));
+  std::printf("ratio esm2_forward_%s%s %.2f\n", size.c_str(), s.bf16 ? "_bf16" : "",
+              median(ratios));
   std::fflush(stdout);
 }
 
@@ -209,8 +213,8 @@ int compare(const setting& s) {
 bool parse(int argc, char** argv, setting& s) {
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
-    if (name == "--alone") {
-      s.alone = true;
+    if (name == "--alone" || name == "--bf16") {
+      (name == "--alone" ? s.alone : s.bf16) = true;
       continue;
     }
     if (i + 1 == argc) return false;
@@ -239,7 +243,8 @@ int main(int argc, char** argv) {
   if (!parse(argc, argv, s)) {
     std::fprintf(stderr,
                  "esm2_forward [--sizes 8M,35M,150M,650M] [--rounds N] [--tokens N] "
-                 "[--threads N] [--alone: without the rival]\n");
+                 "[--threads N] [--bf16: products of both sides] "
+                 "[--alone: without the rival]\n");
     return 2;
   }
   try {

@@ -28,12 +28,13 @@ using program_backend = plmscope::cpu;
 
 /// The backend that the flags ask for.
 inline program_backend open_backend(const common_options& options) {
-#if defined(__CUDACC__)
   using plmscope::product_precision;
-  return program_backend().with(options.precision == "bf16"   ? product_precision::bf16
-                                : options.precision == "tf32" ? product_precision::tf32
-                                                              : product_precision::fp32);
+#if defined(__CUDACC__)
+  const program_backend be;
 #else
-  return program_backend(options.thread_count());
+  const program_backend be(options.thread_count());
 #endif
+  return be.with(options.precision == "bf16"   ? product_precision::bf16
+                 : options.precision == "tf32" ? product_precision::tf32
+                                               : product_precision::fp32);
 }

@@ -44,15 +44,19 @@ void add_common(CLI::App& command, common_options& options, const std::string& e
   command.add_flag("--dry-run", options.dry_run, "Check the input and say what would be done");
   command.add_option("--backend", options.backend, "cpu, or cuda where it was built")
       ->check(CLI::IsMember({"cpu", "cuda"}));
-  command.add_option("--precision", options.precision,
-                     "Of dense products with --backend cuda: fp32, tf32 or bf16")
+  command
+      .add_option("--precision", options.precision,
+                  "Of dense products with a model's weights: fp32, bf16 where the processor "
+                  "has it, tf32 with --backend cuda")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
-  command.footer("Example:\n  " + example + "\n\nExit codes: 0 done, 2 usage, 3 malformed input, "
+  command.footer("Example:\n  " + example +
+                 "\n\nExit codes: 0 done, 2 usage, 3 malformed input, "
                  "4 files that do not belong together,\n5 too large, 6 input/output, 7 not a "
                  "number, 8 interrupted, 70 a bug.");
 }
 
-void print_result(const common_options& options, const json_object& object, const std::string& text) {
+void print_result(const common_options& options, const json_object& object,
+                  const std::string& text) {
   if (options.as_json) {
     fmt::print("{}\n", object.dump(2, ' ', false, json_object::error_handler_t::replace));
   } else {
@@ -69,12 +73,15 @@ std::filesystem::path bundled(const std::string& name) {
   return root / name;
 }
 
-json_object number_or_null(double value) { return std::isfinite(value) ? json_object(value) : json_object(); }
+json_object number_or_null(double value) {
+  return std::isfinite(value) ? json_object(value) : json_object();
+}
 
 int main(int argc, char** argv) {
-  CLI::App app("Opens up protein language models: runs ESM-2, trains sparse autoencoders on it, "
-               "names their features, and asks them about a sequence. Everything offline.",
-               "plmscope");
+  CLI::App app(
+      "Opens up protein language models: runs ESM-2, trains sparse autoencoders on it, "
+      "names their features, and asks them about a sequence. Everything offline.",
+      "plmscope");
   app.set_version_flag("--version", version());
   app.require_subcommand(1);
   app.footer("Example:\n  plmscope demo\n\nEvery subcommand has --help with an example.");

@@ -4,7 +4,7 @@
 #include <tests/backend/fibers.hpp>
 
 #include <plmscope/backend/device.hpp>
-#include <plmscope/backend/device/bfloat16.hpp>
+#include <plmscope/backend/bfloat16.hpp>
 
 #include <algorithm>
 #include <cstddef>

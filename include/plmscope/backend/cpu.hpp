@@ -13,7 +13,9 @@
 #include <plmscope/backend/cpu/select.hpp>
 #include <plmscope/backend/cpu/sparse.hpp>
 #include <plmscope/backend/cpu/transformer.hpp>
+#include <plmscope/backend/precision.hpp>
 #include <plmscope/backend/primitives.hpp>
+#include <plmscope/backend/rules.hpp>
 #include <plmscope/core/available_memory.hpp>
 #include <plmscope/core/thread_pool.hpp>
 
@@ -23,6 +25,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -59,6 +62,20 @@ class basic_cpu {
 
   std::size_t threads() const noexcept { return pool_->threads(); }
   thread_pool& pool() noexcept { return *pool_; }
+  /// The same threads with products of packed weights in another precision; what was packed keeps
+  /// its own. Errors: backend.106 where provider, processor or `Real` do not have it.
+  basic_cpu with(product_precision p) const {
+    if (!Gemm::computes(p) || (p != product_precision::fp32 && sizeof(Real) != sizeof(float))) {
+      throw error(rules::products_missing,
+                  {.where = std::string(Gemm::name()),
+                   .found = p == product_precision::bf16 ? "bf16" : "tf32",
+                   .remedy = "bf16 needs oneDNN and a processor with AVX512-BF16"});
+    }
+    basic_cpu other = *this;
+    other.precision_ = p;
+    return other;
+  }
+  product_precision precision() const noexcept { return precision_; }
   static std::string_view gemm_name() noexcept { return Gemm::name(); }
 
   // Memory.
@@ -87,7 +104,7 @@ class basic_cpu {
 
   // Dense products.
   packed pack(cmat weight) {
-    return packed(*pool_, weight.data(), weight.rows(), weight.cols(), weight.stride());
+    return packed(*pool_, weight.data(), weight.rows(), weight.cols(), weight.stride(), precision_);
   }
   void unpack(const packed& w, mat out) { w.unpack(out.data(), out.stride()); }
   void linear(cmat x, const packed& w, cmat bias, mat out, epilogue then = epilogue::none) {
@@ -231,6 +248,7 @@ class basic_cpu {
 
  private:
   std::shared_ptr<thread_pool> pool_;
+  product_precision precision_ = product_precision::fp32;
 };
 
 }  // namespace plmscope::inline PLMSCOPE_ABI

@@ -9,7 +9,7 @@
 #include <plmscope/backend/device/launch_sparse.hpp>
 #include <plmscope/backend/device/launch_sums.hpp>
 #include <plmscope/backend/device/launcher.hpp>
-#include <plmscope/backend/device/precision.hpp>
+#include <plmscope/backend/precision.hpp>
 #include <plmscope/backend/device/rows.hpp>
 #include <plmscope/backend/device/softmax.hpp>
 #include <plmscope/backend/primitives.hpp>

@@ -5,10 +5,10 @@
 #include <plmscope/backend/cuda/group.cuh>
 #include <plmscope/backend/cuda/products.cuh>
 #include <plmscope/backend/cuda/staging.cuh>
-#include <plmscope/backend/device/bfloat16.hpp>
+#include <plmscope/backend/bfloat16.hpp>
 #include <plmscope/backend/device/buffer.hpp>
 #include <plmscope/backend/device/group.hpp>
-#include <plmscope/backend/device/precision.hpp>
+#include <plmscope/backend/precision.hpp>
 #include <plmscope/backend/thrust/algorithms.hpp>
 
 #include <thrust/execution_policy.h>

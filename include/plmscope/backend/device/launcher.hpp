@@ -3,7 +3,7 @@
 
 #include <plmscope/backend/device/buffer.hpp>
 #include <plmscope/backend/device/group.hpp>
-#include <plmscope/backend/device/precision.hpp>
+#include <plmscope/backend/precision.hpp>
 
 #include <cstddef>
 #include <cstdint>

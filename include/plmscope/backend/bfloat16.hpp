@@ -3,10 +3,22 @@
 
 #include <plmscope/config.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 namespace plmscope::inline PLMSCOPE_ABI {
+/// The nearest bfloat16 of every number, ties to even; NaN stays NaN.
+inline void to_bfloat16(const float* from, std::uint16_t* to, std::size_t n) noexcept {
+  for (std::size_t i = 0; i < n; ++i) {
+    std::uint32_t b;
+    std::memcpy(&b, from + i, sizeof b);
+    const std::uint32_t even = b + 0x7fffu + ((b >> 16) & 1u);
+    const bool nan = (b & 0x7fffffffu) > 0x7f800000u;
+    to[i] = static_cast<std::uint16_t>((nan ? b | 0x400000u : even) >> 16);
+  }
+}
+
 namespace device_kernels {
 
 /// The nearest bfloat16, ties to even; NaN stays NaN.
