@@ -69,6 +69,6 @@ TEST_CASE("maps of any size have few labels and finite numbers") {
     CHECK(count(svg, "<text") <= 27);
     CHECK(count(svg, "nan") == 0);
     CHECK(count(svg, "inf") == 0);
-    CHECK(svg.size() < 4000 + 2 * n * n);
+    CHECK(svg.size() < 6000 + 2 * n * n);
   }
 }
