@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <limits>
@@ -29,8 +30,8 @@
 //   }
 namespace golden {
 
-/// The root of the reference data: the environment's PLMSCOPE_DATA, else `../shared/data` beside the
-/// repository.
+/// The root of the reference data: the environment's PLMSCOPE_DATA, else `../shared/data` beside
+/// the repository.
 inline std::filesystem::path root() {
   const char* set = std::getenv("PLMSCOPE_DATA");
   return set != nullptr && *set != '\0' ? set : PLMSCOPE_TEST_DATA_DEFAULT;
@@ -117,6 +118,18 @@ double relative_l2(std::span<const A> a, std::span<const B> b) {
 
 /// The larger of two errors, where NaN is the largest of all (std::max would lose it).
 inline double worse(double a, double b) { return a >= b || std::isnan(a) ? a : b; }
+
+/// Equal lengths and equal bytes: NaN equals itself, 0 is not -0.
+template <class T>
+bool same_bits(std::span<const T> a, std::span<const T> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+/// NAME.model.safetensors of a NAME.something beside it.
+inline std::filesystem::path model_of(const std::filesystem::path& beside) {
+  const std::string name = beside.filename().string();
+  return beside.parent_path() / (name.substr(0, name.find('.')) + ".model.safetensors");
+}
 
 /// A fresh folder that goes away with the value.
 class scratch_folder {

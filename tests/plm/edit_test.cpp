@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <tests/plm/error_text.hpp>
+
 #include <plmscope/plm/collect.hpp>
 #include <plmscope/plm/edit.hpp>
 #include <plmscope/plm/esm2.hpp>
@@ -47,16 +49,6 @@ std::vector<float> states_after(esm2<>& model, std::vector<plmscope::edit> list)
   model.forward(batch, plmscope::hooks{change, keep});
   const auto s = keep.states(at);
   return {s.begin(), s.end()};
-}
-
-template <class F>
-std::string error_of(const F& f) {
-  try {
-    f();
-  } catch (const plmscope::error& e) {
-    return std::string(e.id()) + " " + e.what();
-  }
-  return "no error";
 }
 
 }  // namespace

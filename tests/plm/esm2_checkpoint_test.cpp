@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <tests/plm/error_text.hpp>
+
 #include "tests/golden.hpp"
 
 #include <plmscope/backend/cpu.hpp>
@@ -12,8 +14,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <map>
 #include <span>
@@ -99,16 +101,6 @@ std::vector<float> outputs(esm2<>& model) {
   return {last.begin(), last.end()};
 }
 
-template <class F>
-std::string error_of(const F& f) {
-  try {
-    f();
-  } catch (const plmscope::error& e) {
-    return std::string(e.id()).append(" ").append(e.what());
-  }
-  return "no error";
-}
-
 // The error of loading small_model() after a change.
 std::string error_after(const std::function<void(tensors&)>& change,
                         const plmscope::esm2_options& options = {}, std::string_view config = {}) {
@@ -160,8 +152,8 @@ TEST_CASE("the shape is read off the tensors; file, folder and prefix do not mat
 TEST_CASE("half precision and bfloat16 weights give what float gives") {
   const golden::scratch_folder folder;
   std::vector<std::vector<float>> all;
-  for (const auto type : {plmscope::dtype::f32, plmscope::dtype::f16, plmscope::dtype::bf16,
-                          plmscope::dtype::f64}) {
+  for (const auto type :
+       {plmscope::dtype::f32, plmscope::dtype::f16, plmscope::dtype::bf16, plmscope::dtype::f64}) {
     write(small_model(), folder / "model.safetensors", type);
     auto model = esm2<>::load(folder.path());
     all.push_back(outputs(model));
@@ -235,8 +227,8 @@ TEST_CASE("heads without inv_freq: option, config.json, published size") {
 
 TEST_CASE("config.json: token dropout and epsilon are used, another architecture is refused") {
   const auto same = [](tensors&) {};
-  CHECK(error_after(same, {}, R"({"position_embedding_type": "absolute"})")
-            .starts_with("plm.110 "));
+  CHECK(
+      error_after(same, {}, R"({"position_embedding_type": "absolute"})").starts_with("plm.110 "));
   CHECK(error_after(same, {}, R"({"hidden_act": "relu"})").starts_with("plm.110 "));
   CHECK(error_after(same, {}, R"({"emb_layer_norm_before": true})").starts_with("plm.110 "));
   CHECK(error_after(same, {}, R"({"layer_norm_eps": -1})").starts_with("plm.118 "));
@@ -289,8 +281,9 @@ TEST_CASE("what is no ESM-2 model is refused with its id") {
   CHECK(error_after([](tensors& t) {
           t["esm.embeddings.layer_norm.weight"] = {{12}, std::vector<float>(12)};
         }).starts_with("plm.110 "));
-  CHECK(error_after([](tensors& t) { t.erase("esm.encoder.layer.1.output.dense.bias"); })
-            .starts_with("io.123 "));
+  CHECK(error_after([](tensors& t) {
+          t.erase("esm.encoder.layer.1.output.dense.bias");
+        }).starts_with("io.123 "));
   CHECK(error_after([](tensors& t) {
           t["esm.encoder.layer.1.output.dense.weight"] = {{20, 12}, std::vector<float>(240)};
         }).starts_with("io.124 "));

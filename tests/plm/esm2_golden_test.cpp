@@ -20,7 +20,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -29,20 +28,16 @@
 namespace {
 
 namespace fs = std::filesystem;
+using golden::model_of;
+using golden::same_bits;
 using plmscope::esm2;
 using plmscope::packed_batch;
 using plmscope::safetensors_file;
 using plmscope::site;
 using cpu_double = plmscope::basic_cpu<double, plmscope::eigen_gemm>;
 
-constexpr double limit = 3e-6;         // rounding of float; 1e-6 is usual
+constexpr double limit = 3e-6;          // rounding of float; 1e-6 is usual
 constexpr double limit_double = 1e-12;  // rounding of double
-
-// NAME.model.safetensors of a NAME.something.safetensors.
-fs::path model_of(const fs::path& beside) {
-  const std::string name = beside.filename().string();
-  return beside.parent_path() / (name.substr(0, name.find('.')) + ".model.safetensors");
-}
 
 std::vector<site> all_sites(std::size_t layers) {
   std::vector<site> sites;
@@ -64,16 +59,11 @@ std::vector<std::vector<typename B::real>> states(esm2<B>& model, const packed_b
   return out;
 }
 
-template <class T>
-bool same_bits(std::span<const T> a, std::span<const T> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
-}
-
 template <class B>
 void check_packing(const fs::path& expected) {
   auto model = esm2<B>::load(model_of(expected), {}, B(2));
-  const auto sequences = plmscope::read_expected(safetensors_file::open(expected), model.layers(),
-                                                 model.d_model());
+  const auto sequences =
+      plmscope::read_expected(safetensors_file::open(expected), model.layers(), model.d_model());
   packed_batch batch;
   for (const auto& s : sequences) batch.add(std::span<const std::int32_t>(s.tokens));
   const auto packed = states(model, batch);
@@ -86,8 +76,8 @@ void check_packing(const fs::path& expected) {
     const auto single = states(model, one);
     std::string different;
     for (std::size_t i = 0; i < packed.size(); ++i) {
-      const auto part = std::span(packed[i]).subspan(batch.first_row(s) * width(i),
-                                                     batch.length(s) * width(i));
+      const auto part =
+          std::span(packed[i]).subspan(batch.first_row(s) * width(i), batch.length(s) * width(i));
       if (!same_bits(std::span(single[i]), part)) different += " " + to_string(sites[i]);
     }
     INFO(expected.string(), ", sequence ", sequences[s].key, ", sites", different);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <tests/golden.hpp>
 #include <tests/plm/every_site.hpp>
 
 #include <plmscope/backend/cpu.hpp>
@@ -13,13 +14,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace {
 
+using golden::same_bits;
 using plmscope::batch_slice;
 using plmscope::collect;
 using plmscope::cpu;
@@ -48,11 +49,6 @@ packed_batch mixed_batch() {
   for (const std::size_t n : {3u, 70u, 0u, 1u, 130u, 64u}) batch.add(protein(n, n));
   batch.add("MK<mask>AY<mask><mask>W");
   return batch;
-}
-
-template <class Real>
-bool same_bits(std::span<const Real> a, std::span<const Real> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
 // Records the calls.

@@ -19,7 +19,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -29,6 +28,8 @@
 namespace {
 
 namespace fs = std::filesystem;
+using golden::model_of;
+using golden::same_bits;
 using plmscope::esmc;
 using plmscope::esmc_batch;
 using plmscope::safetensors_file;
@@ -37,12 +38,6 @@ using cpu_double = plmscope::basic_cpu<double, plmscope::eigen_gemm>;
 
 constexpr double limit = 3e-6;          // rounding of float; 1e-6 is usual
 constexpr double limit_double = 1e-13;  // rounding of double
-
-// NAME.model.safetensors of a NAME.something.safetensors.
-fs::path model_of(const fs::path& beside) {
-  const std::string name = beside.filename().string();
-  return beside.parent_path() / (name.substr(0, name.find('.')) + ".model.safetensors");
-}
 
 std::vector<site> all_sites(std::size_t layers) {
   std::vector<site> sites{plmscope::embeddings{}};
@@ -64,10 +59,6 @@ std::vector<std::vector<typename B::real>> states(esmc<B>& model, const esmc_bat
   return out;
 }
 
-template <class T>
-bool same_bits(std::span<const T> a, std::span<const T> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
-}
 template <class T>
 bool same_bits(const std::vector<std::vector<T>>& a, const std::vector<std::vector<T>>& b) {
   return std::ranges::equal(a, b, [](const auto& x, const auto& y) {

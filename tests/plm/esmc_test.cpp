@@ -18,13 +18,13 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace {
 
+using golden::same_bits;
 using plmscope::batch_slice;
 using plmscope::collect;
 using plmscope::cpu;
@@ -62,11 +62,6 @@ esmc_batch mixed_batch() {
   }
   batch.add("<mask><mask>#");
   return batch;
-}
-
-template <class Real>
-bool same_bits(std::span<const Real> a, std::span<const Real> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
 // Records the calls, and adds a number to every state of one site.

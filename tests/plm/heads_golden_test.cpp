@@ -27,17 +27,13 @@
 namespace {
 
 namespace fs = std::filesystem;
+using golden::model_of;
 using json = nlohmann::json;
 using plmscope::esm2;
 using plmscope::packed_batch;
 using plmscope::safetensors_file;
 using plmscope::site;
 using cpu_double = plmscope::basic_cpu<double, plmscope::eigen_gemm>;
-
-fs::path model_of(const fs::path& beside) {
-  const std::string name = beside.filename().string();
-  return beside.parent_path() / (name.substr(0, name.find('.')) + ".model.safetensors");
-}
 
 // The KEYs of a file that have KEY.part.
 std::vector<std::string> keys_with(const safetensors_file& file, const std::string& part) {

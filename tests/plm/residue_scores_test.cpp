@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <tests/plm/error_text.hpp>
+
 #include <plmscope/plm/collect.hpp>
 #include <plmscope/plm/esm2.hpp>
 #include <plmscope/plm/esmc.hpp>
@@ -35,16 +37,6 @@ std::vector<double> row_of(esm2<>& model, std::span<const std::int32_t> tokens, 
   plmscope::collect<double> keep({plmscope::logits{}});
   model.forward(batch, keep);
   return plmscope::log_softmax(keep.states(plmscope::logits{}).subspan(row * 33, 33));
-}
-
-template <class F>
-std::string error_of(const F& f) {
-  try {
-    f();
-  } catch (const plmscope::error& e) {
-    return std::string(e.id()) + " " + e.what();
-  }
-  return "no error";
 }
 
 }  // namespace

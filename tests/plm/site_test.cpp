@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <tests/plm/error_text.hpp>
+
 #include <plmscope/plm/site.hpp>
 
 #include <doctest/doctest.h>
@@ -9,16 +11,6 @@
 namespace {
 
 using plmscope::site;
-
-template <class F>
-std::string error_of(const F& f) {
-  try {
-    f();
-  } catch (const plmscope::error& e) {
-    return std::string(e.id()) + " " + e.what();
-  }
-  return "no error";
-}
 
 bool holds(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <tests/plm/error_text.hpp>
+
 #include "tests/golden.hpp"
 
 #include <plmscope/plm/alphabet.hpp>
@@ -17,16 +19,6 @@ namespace {
 
 using ids = std::vector<std::int32_t>;
 using plmscope::tokenize;
-
-template <class F>
-std::string error_of(const F& f) {
-  try {
-    f();
-  } catch (const plmscope::error& e) {
-    return std::string(e.id()) + " " + e.what();
-  }
-  return "no error";
-}
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <plmscope/acts/activation_store_writer.hpp>
+#include <plmscope/acts/model_reader.hpp>
 #include <plmscope/acts/rules.hpp>
 #include <plmscope/core/progress.hpp>
 #include <plmscope/plm/hook.hpp>
@@ -36,13 +37,7 @@ class keep_residues_at {
     for (std::size_t i = 0; i < sites_.size(); ++i) {
       if (sites_[i] != here) continue;
       if (next_[i] == 0) rows_[i].reshape(be, residues_, states.cols());
-      for (std::size_t s = 0; s < slice.sequences(); ++s) {
-        const auto first = static_cast<std::size_t>(slice.offsets[s]) + 1;
-        const auto count = static_cast<std::size_t>(slice.offsets[s + 1]) - 1 - first;
-        be.copy(const_view<B>(states.row_range(first, count)),
-                rows_[i].all().row_range(next_[i], count));
-        next_[i] += count;
-      }
+      next_[i] = copy_residues(be, states, slice, rows_[i].all(), next_[i]);
     }
   }
 

@@ -22,6 +22,20 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
+/// Copies the rows of residues of a slice, leaving out the first and last token of every sequence,
+/// to rows `next` and following of `out`. Returns the row after them.
+template <class B>
+std::size_t copy_residues(B& be, view<B> states, const batch_slice& slice, view<B> out,
+                          std::size_t next) {
+  for (std::size_t s = 0; s < slice.sequences(); ++s) {
+    const auto first = static_cast<std::size_t>(slice.offsets[s]) + 1;
+    const auto count = static_cast<std::size_t>(slice.offsets[s + 1]) - 1 - first;
+    be.copy(const_view<B>(states.row_range(first, count)), out.row_range(next, count));
+    next += count;
+  }
+  return next;
+}
+
 /// Copies the rows of residues at one site, leaving out `<cls>` and `<eos>` of every sequence.
 template <class B>
 class keep_residues {
@@ -30,13 +44,7 @@ class keep_residues {
 
   std::array<site, 1> sites() const noexcept { return {at_}; }
   void operator()(B& be, site, view<B> states, const batch_slice& slice) {
-    for (std::size_t s = 0; s < slice.sequences(); ++s) {
-      const auto first = static_cast<std::size_t>(slice.offsets[s]) + 1;
-      const auto last = static_cast<std::size_t>(slice.offsets[s + 1]) - 1;
-      be.copy(const_view<B>(states.row_range(first, last - first)),
-              out_.all().row_range(next_, last - first));
-      next_ += last - first;
-    }
+    next_ = copy_residues(be, states, slice, out_.all(), next_);
   }
 
  private:

@@ -24,7 +24,7 @@ class collect {
  public:
   explicit collect(std::vector<site> sites) {
     for (const site& at : sites) {
-      if (find(at) == nullptr) {
+      if (find(at) == kept_.size()) {
         sites_.push_back(at);
         kept_.emplace_back();
       }
@@ -34,8 +34,9 @@ class collect {
   const std::vector<site>& sites() const noexcept { return sites_; }
   template <class B>
   void operator()(B& be, site at, view<B> states, const batch_slice& rows) {
-    kept* const to = find(at);
-    if (to == nullptr) return;
+    const std::size_t i = find(at);
+    if (i == kept_.size()) return;
+    kept* const to = &kept_[i];
     to->width = states.cols();
     const std::size_t first =
         at.kind() == site_kind::attn_map ? to->values.size() : rows.first_row * states.cols();
@@ -56,12 +57,13 @@ class collect {
     std::vector<Real> values;
   };
 
-  kept* find(const site& at) noexcept {
-    const auto i = std::ranges::find(sites_, at);
-    return i == sites_.end() ? nullptr : &kept_[static_cast<std::size_t>(i - sites_.begin())];
+  // Index of a site, or how many there are.
+  std::size_t find(const site& at) const noexcept {
+    return static_cast<std::size_t>(std::ranges::find(sites_, at) - sites_.begin());
   }
   const kept& require(const site& at) const {
-    if (const kept* k = const_cast<collect*>(this)->find(at)) return *k;
+    const std::size_t i = find(at);
+    if (i < kept_.size()) return kept_[i];
     throw error(rules::state_not_kept, {.where = "collect", .found = to_string(at)});
   }
 

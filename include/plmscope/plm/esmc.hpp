@@ -9,6 +9,7 @@
 #include <plmscope/plm/forward_pass.hpp>
 #include <plmscope/plm/hook.hpp>
 #include <plmscope/plm/packed_slice.hpp>
+#include <plmscope/plm/rotary.hpp>
 #include <plmscope/plm/site.hpp>
 #include <plmscope/plm/site_set.hpp>
 #include <plmscope/tensor/matrix.hpp>
@@ -131,7 +132,7 @@ class esmc {
                      "sequences of " + std::to_string(rows) + " tokens");
     }
     forward_pass<Backend, Hook> pass{be_, hook, wanted, slice_.shown()};
-    grow_rotary();
+    rotary_.grow(be_, weights_.inv_freq, slice_.longest());
     stream_.reshape(be_, rows, d);
     normed_.reshape(be_, rows, d);
     branch_.reshape(be_, rows, d);
@@ -171,7 +172,7 @@ class esmc {
         pass.reached(attn_value{l}, v)) {
       return true;
     }
-    be_.rotary(q, k, head_dim, slice_.positions(), cosines_, sines_,
+    be_.rotary(q, k, head_dim, slice_.positions(), rotary_.cosines(), rotary_.sines(),
                static_cast<real>(1 / std::sqrt(static_cast<double>(head_dim))));
     if (!pass.wants(attn_map{l})) {
       be_.attention(q, k, v, head_dim, slice_.offsets(), slice_.longest(), normed_);
@@ -213,33 +214,12 @@ class esmc {
   }
   real branch_scale() const noexcept { return static_cast<real>(1 / config().branch_divisor()); }
 
-  // Row p: cosine and sine of float(p) * frequency. The product is rounded to float whatever the
-  // backend's numbers are: that rounding is part of the model.
-  void grow_rotary() {
-    if (cosines_.rows() >= slice_.longest()) return;
-    const std::size_t rows = std::max(slice_.longest(), 2 * cosines_.rows());
-    const std::vector<float>& frequencies = weights_.inv_freq;
-    std::vector<double> cosines;
-    std::vector<double> sines;
-    for (std::size_t p = 0; p < rows; ++p) {
-      for (const float f : frequencies) {
-        const float angle = static_cast<float>(p) * f;
-        cosines.push_back(std::cos(static_cast<double>(angle)));
-        sines.push_back(std::sin(static_cast<double>(angle)));
-      }
-    }
-    cosines_ = device(be_, rows, frequencies.size());
-    sines_ = device(be_, rows, frequencies.size());
-    be_.upload(std::span<const double>(cosines), cosines_.all());
-    be_.upload(std::span<const double>(sines), sines_.all());
-  }
-
   Backend be_;
   esmc_weights<Backend> weights_;
   std::size_t tokens_per_pass_;
   packed_slice<Backend> slice_;
-  device cosines_;
-  device sines_;
+  // Angles are rounded to float whatever the backend's numbers are: that is part of the model.
+  rotary_table<Backend, float> rotary_;
   device stream_;  // the residual stream, [rows, d]
   device normed_;  // layer norm output, then mixed values
   device branch_;  // what a block's branch adds

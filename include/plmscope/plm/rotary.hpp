@@ -13,8 +13,8 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 
 /// Cosines and sines of rotary positions (Su et al. 2021): row p holds those of p inv_freq, the
-/// angle rounded to the backend's reals as the official code does, the functions of it exact.
-template <class Backend>
+/// angle rounded to `Angle` as the official code of a model does, the functions of it exact.
+template <class Backend, class Angle = typename Backend::real>
 class rotary_table {
  public:
   using real = typename Backend::real;
@@ -27,7 +27,7 @@ class rotary_table {
     std::vector<double> sines;
     for (std::size_t p = 0; p < rows; ++p) {
       for (const float f : inv_freq) {
-        const real angle = static_cast<real>(p) * static_cast<real>(f);
+        const Angle angle = static_cast<Angle>(p) * static_cast<Angle>(f);
         cosines.push_back(std::cos(static_cast<double>(angle)));
         sines.push_back(sign * std::sin(static_cast<double>(angle)));
       }

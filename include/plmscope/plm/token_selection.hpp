@@ -38,8 +38,6 @@ class tokens {
     return only;
   }
 
-  bool everything() const noexcept { return kind_ == kind::all && !sequence_; }
-
   /// Rows of a slice that are selected, ascending. Errors: plm.131 for a position that a selected
   /// sequence does not have.
   std::vector<std::uint32_t> rows(const batch_slice& slice) const {
