@@ -211,7 +211,7 @@ TEST_CASE("lengths of decoder rows in the codes do not change reconstructions of
   sae<top_k, reference> scaled({.d_model = d,
                                 .features = features,
                                 .sparsifier = {.k = features},
-                                .scale_by_decoder_norm = true});
+                                .lengths = plmscope::row_lengths::in_codes});
   randomise(plain);
   randomise(scaled);
   const auto x = rows_of(plain.backend(), 9);

@@ -59,8 +59,8 @@ struct step_result {
 };
 
 template <class Loss>
-using policies = plmscope::trainer<plmscope::adam, plmscope::warmup_decay, Loss, aux_k,
-                                   plmscope::free_norm>;
+using policies = plmscope::trainer<plmscope::adam, plmscope::warmup_decay, Loss,
+                                   plmscope::no_penalty, aux_k, plmscope::free_norm>;
 
 // Gradients of one step at learning rate 0.
 template <class B, class Loss>
@@ -72,14 +72,13 @@ step_result one_step(const problem& q, const parameters& p, Loss loss, bool trai
                     .features = q.features,
                     .sparsifier = {.k = q.k},
                     .normalize = normalize,
-                    .scale_by_decoder_norm = q.by_decoder_norm});
+                    .lengths = q.by_decoder_norm ? plmscope::row_lengths::in_codes
+                                                 : plmscope::row_lengths::free});
   B& be = model.backend();
   std::size_t i = 0;
-  model.parameters().for_each([&](const char*, auto& to) {
-    be.upload(std::span<const double>(p[i++]), to.all());
-  });
-  policies<Loss> with{
-      .loss = loss, .dead = q.aux, .clip = 0, .train_encoder_bias = train_bias};
+  model.parameters().for_each(
+      [&](const char*, auto& to) { be.upload(std::span<const double>(p[i++]), to.all()); });
+  policies<Loss> with{.loss = loss, .dead = q.aux, .clip = 0, .train_encoder_bias = train_bias};
   with.dead.dead_after = 1000;
   plmscope::training_run<model_type, policies<Loss>> run(model, with);
   // Everyone has been silent for long: dead is who does not fire in this batch.
@@ -114,14 +113,15 @@ step_result step_of(const problem& q, const parameters& p, bool train_bias = tru
   using dims = mean_squared_error::dimensions;
   using plmscope::loss_space;
   switch (q.loss) {
-    case kind::summed: return one_step<B>(q, p, mean_squared_error{}, train_bias);
+    case kind::summed:
+      return one_step<B>(q, p, mean_squared_error{}, train_bias);
     case kind::averaged:
       return one_step<B>(q, p, mean_squared_error{.over = dims::averaged}, train_bias);
     case kind::raw_summed:
       return one_step<B>(q, p, mean_squared_error{.space = loss_space::raw}, train_bias);
     case kind::raw_averaged:
-      return one_step<B>(
-          q, p, mean_squared_error{.over = dims::averaged, .space = loss_space::raw}, train_bias);
+      return one_step<B>(q, p, mean_squared_error{.over = dims::averaged, .space = loss_space::raw},
+                         train_bias);
     case kind::fvu:
       return one_step<B>(q, p, plmscope::fraction_of_variance_unexplained{}, train_bias);
     case kind::relative_to_bias:
@@ -224,10 +224,11 @@ TEST_CASE("the figures of a step are those of the formulas") {
     const parameters p = make_parameters(q);
     const auto base = direct::loss(q, p);
     const auto ours = step_of<plmscope::reference>(q, p).metrics;
-    CHECK(ours.fvu == doctest::Approx(base.main * static_cast<double>(q.m) / base.held.variance)
-                          .epsilon(1e-12));
-    CHECK(ours.l0 == doctest::Approx(static_cast<double>(base.chosen.size()) /
-                                     static_cast<double>(q.m)));
+    CHECK(
+        ours.fvu ==
+        doctest::Approx(base.main * static_cast<double>(q.m) / base.held.variance).epsilon(1e-12));
+    CHECK(ours.l0 ==
+          doctest::Approx(static_cast<double>(base.chosen.size()) / static_cast<double>(q.m)));
   }
 }
 

@@ -247,7 +247,9 @@ std::unique_ptr<peer<Sae>> make(const json& config, const plmscope::safetensors_
     return built(t);
   }
   if (from("SAELens")) {
-    options.scale_by_decoder_norm = n.at("activation").value("rescale_acts_by_decoder_norm", false);
+    if (n.at("activation").value("rescale_acts_by_decoder_norm", false)) {
+      options.lengths = plmscope::row_lengths::in_codes;
+    }
     plmscope::trainer t{.optimizer = adam_of(n.at("optimizer")),
                         .dictionary = plmscope::free_norm{}};
     t.dead = plmscope::aux_k{.alpha = coefficient(aux),
@@ -263,8 +265,8 @@ std::unique_ptr<peer<Sae>> make(const json& config, const plmscope::safetensors_
         .optimizer = plmscope::signum_schedule_free{.momentum = n.at("optimizer").at("momentum")},
         .loss = plmscope::fraction_of_variance_unexplained{},
         .dictionary = plmscope::unit_norm_before_forward{},
-        .extra = plmscope::multi_top_k_decoder_only{}};
-    if (!n.contains("multi_topk")) t.extra.weight = 0;
+        .extra = plmscope::multi_top_k{.reaches_encoder = false, .decides_fired = true}};
+    if (!n.contains("multi_topk")) t.extra.levels.clear();
     t.dead = plmscope::aux_k{.alpha = coefficient(aux),
                              .dead_after = aux.at("dead_threshold_tokens").get<std::int64_t>() + 1,
                              .scale = aux_k::scaling::target_variance,

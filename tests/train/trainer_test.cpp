@@ -122,15 +122,15 @@ std::vector<double> anisotropic(std::size_t m, std::size_t d) {
 }
 
 template <class B>
-using free_trainer = plmscope::trainer<plmscope::adam, plmscope::warmup_decay,
-                                       plmscope::mean_squared_error, plmscope::aux_k,
-                                       plmscope::free_norm>;
+using free_trainer =
+    plmscope::trainer<plmscope::adam, plmscope::warmup_decay, plmscope::mean_squared_error,
+                      plmscope::no_penalty, plmscope::aux_k, plmscope::free_norm>;
 
 TEST_CASE("metrics of a step equal direct formulas on anisotropic data with a mean") {
   const auto check = []<class B>(B be, double limit) {
-    for (const auto kind : {plmscope::normalization::none, plmscope::normalization::scalar,
-                            plmscope::normalization::per_dimension,
-                            plmscope::normalization::token_layer_norm}) {
+    for (const auto kind :
+         {plmscope::normalization::none, plmscope::normalization::scalar,
+          plmscope::normalization::per_dimension, plmscope::normalization::token_layer_norm}) {
       constexpr std::size_t m = 150;
       constexpr std::size_t d = 12;
       const auto x = anisotropic(m, d);

@@ -9,6 +9,7 @@
 #include <plmscope/backend/cpu/gemm_eigen.hpp>
 #include <plmscope/backend/cpu/gradients.hpp>
 #include <plmscope/backend/cpu/optimizer.hpp>
+#include <plmscope/backend/cpu/prefixes.hpp>
 #include <plmscope/backend/cpu/rows.hpp>
 #include <plmscope/backend/cpu/select.hpp>
 #include <plmscope/backend/cpu/sparse.hpp>
@@ -86,6 +87,10 @@ class basic_cpu {
   template <class T>
   void fill(view<basic_cpu, T> x, T value) {
     cpu_kernels::fill(*pool_, x, value);
+  }
+  template <class F>
+  void entries(std::size_t rows, std::size_t cols, const F& f) {
+    cpu_kernels::entries(*pool_, rows, cols, f);
   }
   template <class T, class U>
   void copy(view<basic_cpu, T> from, view<basic_cpu, U> to) {
@@ -174,8 +179,25 @@ class basic_cpu {
   void keep_above(cmat pre, cmat bound, Order order, Codes& out) {
     cpu_kernels::keep_above(*pool_, *this, pre, bound, order, out);
   }
+  template <class Codes>
+  void group_max(cmat pre, std::size_t groups, bool zeros, Codes& out) {
+    cpu_kernels::group_max(*pool_, *this, pre, groups, zeros, out);
+  }
 
   // Sparse codes.
+  template <class Codes, class F>
+  void each_entry(const Codes& z, const F& f) {
+    cpu_kernels::each_entry(*pool_, z, f);
+  }
+  template <class Codes>
+  void split_rows(const Codes& z, cvec<std::uint32_t> ends, view<basic_cpu, std::int64_t> offsets) {
+    cpu_kernels::split_rows(*pool_, z, ends, offsets);
+  }
+  template <class RowLoss>
+  void prefix_errors(mat parts, cmat target, cmat bias, cmat shares, const RowLoss& loss,
+                     mat rows) {
+    cpu_kernels::prefix_errors(*pool_, parts, target, bias, shares, loss, rows);
+  }
   template <class Codes>
   void decode(const Codes& z, cmat dictionary, cmat bias, mat out) {
     cpu_kernels::decode(*pool_, z, dictionary, bias, out);

@@ -5,10 +5,12 @@
 #include <plmscope/backend/device/buffer.hpp>
 #include <plmscope/backend/device/elementwise.hpp>
 #include <plmscope/backend/device/group.hpp>
+#include <plmscope/backend/device/launch_linear.hpp>
 #include <plmscope/backend/device/launch_select.hpp>
 #include <plmscope/backend/device/launch_sparse.hpp>
 #include <plmscope/backend/device/launch_sums.hpp>
 #include <plmscope/backend/device/launcher.hpp>
+#include <plmscope/backend/device/prefixes.hpp>
 #include <plmscope/backend/precision.hpp>
 #include <plmscope/backend/device/rows.hpp>
 #include <plmscope/backend/device/softmax.hpp>
@@ -100,25 +102,7 @@ class basic_device : public device_launcher<Runtime> {
   }
   void unpack(const packed& w, mat out) { run_->unpack(w, out); }
   void linear(cmat x, const packed& w, cmat bias, mat out, epilogue then = epilogue::none) {
-    if (then == epilogue::add) {
-      auto sum = this->template scratch<Real>(out.size());
-      const mat term(sum.get(), out.rows(), out.cols());
-      run_->product(x, w, term, Real{0});
-      each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
-        const Real v = term.row_data(r)[c];
-        out.row_data(r)[c] += bias.empty() ? v : v + bias.data()[c];
-      });
-      return;
-    }
-    run_->product(x, w, out, Real{0});
-    if (then == epilogue::gelu) {
-      each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
-        Real& v = out.row_data(r)[c];
-        v = device_kernels::gelu(bias.empty() ? v : v + bias.data()[c]);
-      });
-    } else if (!bias.empty()) {
-      add_row(out, bias);
-    }
+    device_kernels::launch_linear(*this, x, w, bias, out, then);
   }
   void gemm_nt(cmat a, cmat b, mat c, Real beta = 0) {
     run_->product_nt(a, b, c, beta, precision_);
@@ -255,8 +239,27 @@ class basic_device : public device_launcher<Runtime> {
   void keep_above(cmat pre, cmat bound, Order, Codes& out) {
     device_kernels::launch_keep_above<Order>(*this, pre, bound, out);
   }
+  template <class Codes>
+  void group_max(cmat pre, std::size_t groups, bool zeros, Codes& out) {
+    device_kernels::launch_group_max(*this, pre, groups, zeros, out);
+  }
 
   // Sparse codes.
+  template <class Codes, class F>
+  void each_entry(const Codes& z, const F& f) {
+    launch(z.rows(), 0, device_kernels::each_entry<Real, F>{device_kernels::rows_of(z), f});
+  }
+  template <class Codes>
+  void split_rows(const Codes& z, cvec<std::uint32_t> ends,
+                  view<basic_device, std::int64_t> offsets) {
+    device_kernels::launch_split_rows(*this, z, ends, offsets);
+  }
+  template <class RowLoss>
+  void prefix_errors(mat parts, cmat target, cmat bias, cmat shares, const RowLoss& loss,
+                     mat figures) {
+    rows(target.rows(), device_kernels::prefix_errors<Real, cmat, mat, RowLoss>{
+                            parts, target, bias, shares, loss, figures});
+  }
   template <class Codes>
   void decode(const Codes& z, cmat dictionary, cmat bias, mat out) {
     launch(

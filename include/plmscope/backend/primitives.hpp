@@ -19,6 +19,9 @@ namespace plmscope::inline PLMSCOPE_ABI {
 // Memory
 //   allocate<T>(n)            zeroed owning buffer with get() and size()
 //   fill(x, value)            x[i, j] = value
+//   entries(rows, cols, f)    f(row, col) for every place of a [rows, cols] matrix, in no order; on
+//                             a device f is a struct with a PLMSCOPE_HD call operator over plain
+//                             pointers into backend memory
 //   copy(from, to)            element by element with conversion; equal shapes
 //   upload(span, x)           host numbers into x, row by row, with conversion
 //   download(x, span)         x to the host, row by row, with conversion; waits
@@ -74,7 +77,20 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //                             that the order keeps, but for NaN, with a key > bound[0], or
 //                             > bound[f] for feature f when bound has F numbers; empty: all of
 //                             them. On a device out makes room for every entry of pre.
-// Sparse codes (z = codes [m, F])
+//   group_max(pre, groups, zeros, out)      appends one row of codes per row of pre: the largest
+//                             positive entry of each of `groups` runs of F / groups features (a
+//                             divisor of F); ties go to the lower index. A run without one gives
+//                             nothing, or, with `zeros`, its first feature with value 0
+// Sparse codes (z = codes [m, F], or a `codes_view`)
+//   each_entry(z, f)          f(row, entry, feature) for every entry, in no order; on a device f is
+//                             a struct with a PLMSCOPE_HD call operator over plain pointers
+//   split_rows(z, ends, offsets)   offsets[i n + g] (n = ends.cols(), m n + 1 numbers) = where part g
+//                             of row i begins, when rows are cut before the features ends[0],
+//                             ends[1], ..; ends ascend, the last is F, rows ascend by feature
+//   prefix_errors(parts, y, bias, shares, loss, rows)   parts [m n, d] are the contributions of the
+//                             n parts of each row; e_g = bias + parts 0..g - y, and with L = sum_g
+//                             shares[g] loss.value(i, |e_g|^2): parts become dL / d(part g), which is
+//                             sum_{h >= g} s_h e_h; rows [3, m n] as in `reconstruct`, times shares
 //   decode(z, w, bias, out)   out[i, :] = bias + sum_e z_e w[id_e, :]; bias may be empty
 //   reconstruct(z, w, bias, y, loss, g, dz, rows)   decode fused with the loss and its pull-back,
 //                             for losses that depend on a row through its squared error only:
@@ -140,6 +156,18 @@ struct by_magnitude {
   template <class T>
   PLMSCOPE_HD static constexpr bool keep(T a) noexcept {
     return a != T{0};
+  }
+};
+
+/// Largest values first, whatever their sign; keeps them all.
+struct by_raw_value {
+  template <class T>
+  PLMSCOPE_HD static constexpr T key(T a) noexcept {
+    return a;
+  }
+  template <class T>
+  PLMSCOPE_HD static constexpr bool keep(T) noexcept {
+    return true;
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <plmscope/backend/primitives.hpp>
 #include <plmscope/backend/reference/basic.hpp>
+#include <plmscope/backend/reference/prefixes.hpp>
 #include <plmscope/backend/reference/transformer.hpp>
 
 #include <algorithm>
@@ -54,6 +55,12 @@ class reference {
   template <class T>
   void fill(view<reference, T> x, T value) {
     each(x, [&](std::size_t r, std::size_t j) { x(r, j) = value; });
+  }
+  template <class F>
+  void entries(std::size_t rows, std::size_t cols, const F& f) {
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t c = 0; c < cols; ++c) f(r, c);
+    }
   }
   template <class T, class U>
   void copy(view<reference, T> from, view<reference, U> to) {
@@ -200,6 +207,25 @@ class reference {
   template <class Order = by_value, class Codes>
   void keep_above(cmat pre, cmat bound, Order order, Codes& out) {
     naive::keep_above(*this, pre, bound, order, out);
+  }
+  template <class Codes>
+  void group_max(cmat pre, std::size_t groups, bool zeros, Codes& out) {
+    naive::group_max(*this, pre, groups, zeros, out);
+  }
+  template <class Codes, class F>
+  void each_entry(const Codes& z, const F& f) {
+    naive::for_entries(z, [&](std::size_t r, std::size_t e, std::size_t feature) {
+      f(r, e, static_cast<std::uint32_t>(feature));
+    });
+  }
+  template <class Codes>
+  void split_rows(const Codes& z, cvec<std::uint32_t> ends, view<reference, std::int64_t> offsets) {
+    naive::split_rows(z, ends, offsets);
+  }
+  template <class RowLoss>
+  void prefix_errors(mat parts, cmat target, cmat bias, cmat shares, const RowLoss& loss,
+                     mat rows) {
+    naive::prefix_errors(parts, target, bias, shares, loss, rows);
   }
   template <class Codes>
   void decode(const Codes& z, cmat dictionary, cmat bias, mat out) {

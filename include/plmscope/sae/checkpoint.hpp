@@ -169,7 +169,7 @@ void save_sae(sae<Sparsifier, Backend>& model, const std::filesystem::path& path
       out.metadata["sparsifier." + std::string(name)] = c::number_text(static_cast<double>(value));
     });
   }
-  out.metadata["decode.scale_by_decoder_norm"] = model.scales_by_decoder_norm() ? "true" : "false";
+  out.metadata["decode.scale_by_decoder_norm"] = model.settings().lengths == row_lengths::in_codes ? "true" : "false";
   const normalizer& n = model.normalization();
   out.metadata["normalizer"] = normalizer::name(n.kind);
   out.metadata["normalizer.scale"] = c::number_text(n.scale);
@@ -250,7 +250,7 @@ sae<Sparsifier, Backend> load_sae(const std::filesystem::path& path,
                                   .features = d.features,
                                   .sparsifier = sparsifier,
                                   .normalize = std::move(d.normalizer),
-                                  .scale_by_decoder_norm = d.scale_by_decoder_norm},
+                                  .lengths = d.scale_by_decoder_norm ? row_lengths::in_codes : row_lengths::free},
                                  std::move(be));
   model.source = std::move(d.source);
   model.training_record = std::move(d.training_record);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <plmscope/core/view.hpp>
+#include <plmscope/sae/selection.hpp>
 #include <plmscope/tensor/codes.hpp>
 
 #include <concepts>
@@ -17,9 +18,18 @@ concept has_id = requires {
 };
 
 template <class S, class B>
-concept has_select = requires(const S& s, B& be, const_view<B> pre, codes<B>& out) {
-  s.select(be, pre, out);
-};
+concept has_select =
+    requires(const S& s, B& be, const_view<B> pre, codes<B>& out) { s.select(be, pre, out); } ||
+    requires(const S& s, B& be, const_view<B> pre, const selection<B>& in, codes<B>& out) {
+      s.select(be, pre, in, out);
+    };
+
+/// Pre-activations have the encoder bias in them, unless the sparsifier says that it adds its own.
+template <class S>
+inline constexpr bool adds_encoder_bias = [] {
+  if constexpr (requires { S::own_biases; }) return !S::own_biases;
+  else return true;
+}();
 
 }  // namespace sae_concepts
 
@@ -39,8 +49,9 @@ struct require_sparsifier {
                 "`static constexpr std::string_view id = \"my_sparsifier\";`");
   static_assert(sae_concepts::has_select<S, B>,
                 "plmscope: a sparsifier needs `template <class B> void select(B& be, "
-                "plmscope::const_view<B> pre, plmscope::codes<B>& out) const`");
+                "plmscope::const_view<B> pre, plmscope::codes<B>& out) const`, or the same with "
+                "`const plmscope::selection<B>& in` before `out`");
   static constexpr bool value = true;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -4,41 +4,87 @@
 #include <plmscope/tensor/matrix.hpp>
 
 #include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
+/// One number per latent that a sparsifier learns, such as its threshold.
+template <class B>
+struct latent_vector {
+  std::string name;
+  matrix<typename B::real, B> values;  ///< [1, F]
+};
+
 /// The trainable numbers of an SAE; gradients and optimizer moments have the same shape. Both
-/// matrices are [features, width]: a latent's encoder and decoder directions are rows.
+/// matrices have one row per latent: its encoder and its decoder direction.
 template <class B>
 struct sae_parameters {
   using real = typename B::real;
-  matrix<real, B> encoder;       ///< [F, d]
-  matrix<real, B> decoder;       ///< [F, d]
+  matrix<real, B> encoder;       ///< [F, d_in]
+  matrix<real, B> decoder;       ///< [F, d_out]
   matrix<real, B> encoder_bias;  ///< [1, F]
-  matrix<real, B> decoder_bias;  ///< [1, d]; subtracted from the input and added to the output
+  matrix<real, B> decoder_bias;  ///< [1, d_out]
+  matrix<real, B> input_bias;    ///< [1, d_in], or absent
+  matrix<real, B> skip;          ///< [d_out, d_in], or absent
+  std::vector<latent_vector<B>> latent;  ///< the sparsifier's
 
   sae_parameters() = default;
   sae_parameters(B& be, std::size_t features, std::size_t d)
-      : encoder(be, features, d),
-        decoder(be, features, d),
+      : sae_parameters(be, features, d, d) {}
+  sae_parameters(B& be, std::size_t features, std::size_t d_in, std::size_t d_out)
+      : encoder(be, features, d_in),
+        decoder(be, features, d_out),
         encoder_bias(be, 1, features),
-        decoder_bias(be, 1, d) {}
+        decoder_bias(be, 1, d_out) {}
 
-  /// f(name, matrix), in file order.
+  /// Zeros in the shape of these.
+  sae_parameters zeros_like(B& be) const {
+    sae_parameters z(be, encoder.rows(), encoder.cols(), decoder.cols());
+    if (!input_bias.empty()) z.input_bias = matrix<real, B>(be, 1, input_bias.cols());
+    if (!skip.empty()) z.skip = matrix<real, B>(be, skip.rows(), skip.cols());
+    for (const auto& v : latent) {
+      z.latent.push_back({v.name, matrix<real, B>(be, 1, v.values.cols())});
+    }
+    return z;
+  }
+
+  /// f(name, matrix) for what there is, in file order.
   template <class F>
   void for_each(const F& f) {
-    f("encoder", encoder);
-    f("decoder", decoder);
-    f("encoder_bias", encoder_bias);
-    f("decoder_bias", decoder_bias);
+    visit(*this, f);
   }
   template <class F>
   void for_each(const F& f) const {
-    f("encoder", encoder);
-    f("decoder", decoder);
-    f("encoder_bias", encoder_bias);
-    f("decoder_bias", decoder_bias);
+    visit(*this, f);
+  }
+
+ private:
+  template <class Self, class F>
+  static void visit(Self& p, const F& f) {
+    f("encoder", p.encoder);
+    f("decoder", p.decoder);
+    f("encoder_bias", p.encoder_bias);
+    f("decoder_bias", p.decoder_bias);
+    if (!p.input_bias.empty()) f("input_bias", p.input_bias);
+    if (!p.skip.empty()) f("skip", p.skip);
+    for (auto& v : p.latent) f(v.name.c_str(), v.values);
   }
 };
 
-}  // namespace plmscope
+/// f(a.x, b.x, ..) for every matrix x of sets of parameters of one shape.
+template <class F, class First, class... More>
+void for_each_together(const F& f, First& first, More&... more) {
+  f(first.encoder, more.encoder...);
+  f(first.decoder, more.decoder...);
+  f(first.encoder_bias, more.encoder_bias...);
+  f(first.decoder_bias, more.decoder_bias...);
+  if (!first.input_bias.empty()) f(first.input_bias, more.input_bias...);
+  if (!first.skip.empty()) f(first.skip, more.skip...);
+  for (std::size_t i = 0; i < first.latent.size(); ++i) {
+    f(first.latent[i].values, more.latent[i].values...);
+  }
+}
+
+}  // namespace plmscope::inline PLMSCOPE_ABI

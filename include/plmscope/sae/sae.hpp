@@ -8,7 +8,9 @@
 #include <plmscope/sae/decoder_scaled.hpp>
 #include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/parameters.hpp>
+#include <plmscope/sae/row_lengths.hpp>
 #include <plmscope/sae/rules.hpp>
+#include <plmscope/sae/selection.hpp>
 #include <plmscope/sae/sparsifiers/top_k.hpp>
 #include <plmscope/tensor/codes.hpp>
 
@@ -16,15 +18,31 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// A sparse autoencoder: n = normalise(x), a = W_e (n - b_d) + b_e, z = sparsify(a),
-/// n' = W_d^T z + b_d, x' = invert(n') (Cunningham et al. 2023; Gao et al. 2024). It knows nothing
-/// of where rows come from; any activation matrix will do.
+/// What is subtracted from the input before it is encoded.
+enum class input_centring {
+  decoder_bias,  ///< the decoder's bias, shared (Bricken et al. 2023)
+  own_bias,      ///< a bias of its own
+  none
+};
+
+/// What the length of a decoder row does besides writing.
+enum class row_lengths {
+  free,     ///< nothing
+  in_codes, ///< codes carry it: selection ranks a_i |w_i|, the result is built from unit rows, and
+            ///< gradients flow through the lengths (SAELens)
+  rank      ///< selection ranks a_i |w_i|, values stay a_i, no gradient (crosscoders)
+};
+
+/// A sparse autoencoder or transcoder: n = normalise(x), a = W_e (n - b) + b_e, z = sparsify(a),
+/// n' = W_d^T z + b_d (+ W_s n), y' = invert(n') (Cunningham et al. 2023; Gao et al. 2024; Dunefsky
+/// et al. 2024). It knows nothing of where rows come from; any activation matrix will do.
 template <class Sparsifier = top_k, class Backend = cpu>
 class sae {
   static_assert(require_sparsifier<Sparsifier, Backend>::value);
@@ -35,40 +53,58 @@ class sae {
   using sparsifier_type = Sparsifier;
 
   struct options {
-    std::size_t d_model = 0;
+    std::size_t d_model = 0;   ///< width of the rows that come in
     std::size_t features = 0;
     Sparsifier sparsifier = {};
     normalizer normalize = {};
-    /// Codes carry the length of their decoder row: selection ranks a_i |w_i|, and x' is built from
-    /// unit rows (SAELens). Gradients flow through the lengths.
-    bool scale_by_decoder_norm = false;
+    std::size_t d_out = 0;     ///< width of the rows that come out; 0: d_model
+    /// How the rows that come out are scaled. Transcoders have their own; an autoencoder's results
+    /// are brought back by `normalize`.
+    normalizer normalize_out = {};
+    input_centring centring = input_centring::decoder_bias;
+    bool unit_input = false;   ///< centred rows are brought to length 1 (BioNeMo's ReLU SAE)
+    bool skip = false;         ///< adds a linear map of n (skip transcoder)
+    bool transcodes = false;   ///< the result is measured against rows of another site
+    row_lengths lengths = row_lengths::free;
+    /// Sites side by side in a row (crosscoder): the length of a decoder row is then the sum of the
+    /// lengths of that many equal parts.
+    std::size_t blocks = 1;
     std::uint64_t seed = 0;
   };
 
-  /// Decoder rows are random unit vectors, the encoder starts as a copy of the decoder, biases at
-  /// zero. Equal seeds give equal bits on every backend of the same precision.
+  /// Decoder rows are random unit vectors, the encoder starts as a copy of the decoder (of its own
+  /// random rows where the widths differ), biases and the skip map at zero. Equal seeds give equal
+  /// bits on every backend of the same precision.
   explicit sae(options o, Backend be = Backend()) : be_(std::move(be)), options_(std::move(o)) {
-    if (options_.d_model == 0 || options_.features == 0) {
-      throw error(rules::sae_options, {.found = "d_model " + std::to_string(options_.d_model) +
-                                                ", features " + std::to_string(options_.features)});
+    if (options_.d_out == 0) options_.d_out = options_.d_model;
+    check();
+    parameters_ = sae_parameters<Backend>(be_, features(), d_model(), d_out());
+    if (options_.centring == input_centring::own_bias) {
+      parameters_.input_bias = matrix<real, Backend>(be_, 1, d_model());
     }
-    options_.normalize.check(options_.d_model);
-    parameters_ = sae_parameters<Backend>(be_, options_.features, options_.d_model);
-    const rng random(options_.seed, 0x5ae);
-    std::vector<double> directions(options_.features * options_.d_model);
-    for (std::size_t i = 0; i < directions.size(); ++i) directions[i] = random.normal(i);
-    be_.upload(std::span<const double>(directions), parameters_.decoder.all());
-    be_.normalize_rows(parameters_.decoder, real{0});
-    be_.copy(const_view<Backend>(parameters_.decoder), parameters_.encoder.all());
+    if (options_.skip) parameters_.skip = matrix<real, Backend>(be_, d_out(), d_model());
+    if constexpr (requires { Sparsifier::vectors; }) {
+      for (const auto& v : Sparsifier::vectors) {
+        parameters_.latent.push_back({std::string(v), matrix<real, Backend>(be_, 1, features())});
+      }
+      options_.sparsifier.start(be_, parameters_);
+    }
+    random_rows(parameters_.decoder, 0x5ae);
+    if (d_out() == d_model()) {
+      be_.copy(const_view<Backend>(parameters_.decoder), parameters_.encoder.all());
+    } else {
+      random_rows(parameters_.encoder, 0x5af);
+    }
   }
 
   std::size_t d_model() const noexcept { return options_.d_model; }
+  std::size_t d_out() const noexcept { return options_.d_out; }
   std::size_t features() const noexcept { return options_.features; }
+  const options& settings() const noexcept { return options_; }
   Backend& backend() noexcept { return be_; }
   Sparsifier& sparsifier() noexcept { return options_.sparsifier; }
   const Sparsifier& sparsifier() const noexcept { return options_.sparsifier; }
   const normalizer& normalization() const noexcept { return options_.normalize; }
-  bool scales_by_decoder_norm() const noexcept { return options_.scale_by_decoder_norm; }
   void set_normalization(normalizer n) {
     n.check(options_.d_model);
     options_.normalize = std::move(n);
@@ -84,28 +120,35 @@ class sae {
   /// Rows of the batch -> sparse codes. Cost: one dense product [m, d] x [d, F]; memory: one tile of
   /// pre-activations, never [m, F].
   void encode(const_view<Backend> x, codes<Backend>& out) {
-    centred(x);
-    select(centred_, options_.sparsifier, out);
+    select(centred(x), options_.sparsifier, out);
   }
 
-  /// Codes of the batch last encoded -> reconstructions at the scale of the activations, [m, d].
-  /// With per-row normalisation these must be the codes of the batch last encoded (`sae_codes`).
+  /// Codes of the batch last encoded -> its results at the scale of the rows that come out [m, d_out].
+  /// With per-row normalisation or a skip map these must be the codes of the batch last encoded
+  /// (`sae_codes`).
   void decode(const codes<Backend>& z, view<Backend> out) {
-    const bool per_row = options_.normalize.kind == plmscope::normalization::token_layer_norm;
-    if (z.features() != features() || out.cols() != d_model() || out.rows() != z.rows() ||
-        (per_row && context_.mean.cols() != z.rows())) {
+    const bool per_row = options_.skip || (!options_.transcodes &&
+                                           options_.normalize.kind ==
+                                               plmscope::normalization::token_layer_norm);
+    if (z.features() != features() || out.cols() != d_out() || out.rows() != z.rows() ||
+        (per_row && normalized_.rows() != z.rows())) {
       throw error(rules::sae_codes,
                   {.expected = "codes over " + std::to_string(features()) + " features into [" +
-                               std::to_string(z.rows()) + ", " + std::to_string(d_model()) + "]",
+                               std::to_string(z.rows()) + ", " + std::to_string(d_out()) + "]",
                    .found = std::to_string(z.features()) + " features into [" +
                             std::to_string(out.rows()) + ", " + std::to_string(out.cols()) + "]"});
     }
-    if (options_.scale_by_decoder_norm) scaled_.refresh(be_, parameters_);
+    refresh();
     be_.decode(z, directions().decoder, parameters_.decoder_bias, out);
-    options_.normalize.invert(be_, out, context_);
+    if (options_.skip) be_.gemm_nt(normalized_, parameters_.skip, out, real{1});
+    if (options_.transcodes) {
+      options_.normalize_out.invert(be_, out, out_context_);
+    } else {
+      options_.normalize.invert(be_, out, context_);
+    }
   }
 
-  /// x' of each row. `z`, when given, receives the codes.
+  /// The result for each row. `z`, when given, receives the codes.
   void reconstruct(const_view<Backend> x, view<Backend> out, codes<Backend>* z = nullptr) {
     codes<Backend>& used = z == nullptr ? codes_ : *z;
     encode(x, used);
@@ -118,34 +161,73 @@ class sae {
   const_view<Backend> normalized() const noexcept { return normalized_; }
   normalizer::context<Backend>& normalizer_context() noexcept { return context_; }
 
+  /// What the result should be, at the scale of the dictionary: n itself, or the normalised rows of
+  /// the other site.
+  const_view<Backend> target(const_view<Backend> y) {
+    if (!options_.transcodes) return normalized_;
+    if (y.cols() != d_out() || y.rows() != normalized_.rows()) {
+      throw error(rules::sae_width,
+                  {.expected = "target rows of width " + std::to_string(d_out()),
+                   .found = "[" + std::to_string(y.rows()) + ", " + std::to_string(y.cols()) + "]"});
+    }
+    target_.reshape(be_, y.rows(), y.cols());
+    options_.normalize_out.apply(be_, y, target_.all(), out_context_);
+    return target_;
+  }
+
   /// The parameters as the forward pass uses them: their own, or scaled by decoder row lengths.
   const sae_parameters<Backend>& directions() const noexcept {
-    return options_.scale_by_decoder_norm ? scaled_.parameters : parameters_;
+    return options_.lengths == row_lengths::in_codes ? scaled_.parameters : parameters_;
   }
 
   /// Turns a gradient with respect to `directions()` into one with respect to `parameters()`.
   void pull_back(sae_parameters<Backend>& gradient) {
-    if (options_.scale_by_decoder_norm) scaled_.pull_back(be_, parameters_, gradient);
+    if (options_.lengths == row_lengths::in_codes) scaled_.pull_back(be_, parameters_, gradient);
   }
 
-  /// n - b_d, [m, d]; valid until the next call.
+  /// Lengths of the decoder's rows as selection sees them, [1, F]; empty unless `lengths` is `rank`.
+  const_view<Backend> rank_scale() const noexcept { return rank_; }
+  const unit_rows<Backend>& input_lengths() const noexcept { return unit_; }
+
+  /// n - b, [m, d]; valid until the next call.
   const_view<Backend> centred(const_view<Backend> x) {
     if (x.cols() != d_model()) {
       throw error(rules::sae_width, {.expected = "rows of width " + std::to_string(d_model()),
                                      .found = "width " + std::to_string(x.cols())});
     }
-    if (options_.scale_by_decoder_norm) scaled_.refresh(be_, parameters_);
+    refresh();
     normalized_.reshape(be_, x.rows(), x.cols());
     options_.normalize.apply(be_, x, normalized_.all(), context_);
+    if (options_.centring == input_centring::none && !options_.unit_input) return normalized_;
     centred_.reshape(be_, x.rows(), x.cols());
     be_.copy(const_view<Backend>(normalized_), centred_.all());
-    be_.add_row(centred_, parameters_.decoder_bias, real{-1});
+    if (options_.centring == input_centring::decoder_bias) {
+      be_.add_row(centred_, parameters_.decoder_bias, real{-1});
+    } else if (options_.centring == input_centring::own_bias) {
+      be_.add_row(centred_, parameters_.input_bias, real{-1});
+    }
+    if (options_.unit_input) unit_.apply(be_, centred_);
     return centred_;
   }
 
   /// Codes of centred rows, tile by tile of pre-activations.
-  void select(const_view<Backend> centred_rows, const Sparsifier& sparsify, codes<Backend>& out) {
+  template <class S>
+  void select(const_view<Backend> centred_rows, const S& sparsify, codes<Backend>& out) {
     out.clear(be_, features());
+    const selection<Backend> in{parameters_, centred_rows.rows(), rank_};
+    for_each_tile(centred_rows, [&](const_view<Backend> pre) {
+      select_rows(be_, sparsify, pre, in, out);
+    });
+    unscale(out);
+    if constexpr (requires { sparsify.activate(be_, parameters_, out); }) {
+      sparsify.activate(be_, parameters_, out);
+    }
+  }
+
+  /// f(pre) for the pre-activations of centred rows, tile by tile [.., F], in order; with `rank`, times
+  /// the lengths of the decoder's rows.
+  template <class F>
+  void for_each_tile(const_view<Backend> centred_rows, const F& f) {
     constexpr std::size_t tile_bytes = std::size_t{48} << 20;
     const std::size_t tile =
         std::clamp<std::size_t>(tile_bytes / (features() * sizeof(real)) / 512 * 512, 512, 8192);
@@ -153,21 +235,72 @@ class sae {
       const std::size_t rows = std::min(tile, centred_rows.rows() - first);
       pre_.reshape(be_, rows, features());
       be_.gemm_nt(centred_rows.row_range(first, rows), directions().encoder, pre_);
-      be_.add_row(pre_, directions().encoder_bias);
-      sparsify.select(be_, const_view<Backend>(pre_), out);
+      if constexpr (sae_concepts::adds_encoder_bias<Sparsifier>) {
+        be_.add_row(pre_, directions().encoder_bias);
+      }
+      if (!rank_.empty()) be_.scale_columns(pre_, rank_);
+      f(const_view<Backend>(pre_));
     }
   }
 
+  /// Values of entries selected from tiles, as the decoder takes them.
+  void unscale(codes<Backend>& z) {
+    if (rank_.empty()) return;
+    be_.each_entry(z, times_by_feature<real>{z.values(), rank_inverse_.data()});
+  }
+
  private:
+  void check() {
+    const auto refuse = [&](const std::string& found) {
+      throw error(rules::sae_options, {.found = found});
+    };
+    const auto& o = options_;
+    if (o.d_model == 0 || o.features == 0) {
+      refuse("d_model " + std::to_string(o.d_model) + ", features " + std::to_string(o.features));
+    }
+    if (o.d_out != o.d_model && !o.transcodes) refuse("two widths without `transcodes`");
+    if (o.d_out != o.d_model && o.centring == input_centring::decoder_bias) {
+      refuse("centring by a decoder bias of another width");
+    }
+    if (o.blocks == 0 || o.d_out % o.blocks != 0) {
+      refuse(std::to_string(o.blocks) + " blocks of a width of " + std::to_string(o.d_out));
+    }
+    if (o.blocks > 1 && o.lengths == row_lengths::in_codes) refuse("blocks with lengths in codes");
+    if (o.normalize_out.kind == plmscope::normalization::token_layer_norm) {
+      refuse("results that only their own targets could bring back");
+    }
+    options_.normalize.check(o.d_model);
+    options_.normalize_out.check(o.d_out);
+    if constexpr (requires { options_.sparsifier.check(std::size_t{}); }) {
+      options_.sparsifier.check(o.features);
+    }
+  }
+
+  void random_rows(view<Backend> to, std::uint64_t stream) {
+    const rng random(options_.seed, stream);
+    std::vector<double> directions(to.size());
+    for (std::size_t i = 0; i < directions.size(); ++i) directions[i] = random.normal(i);
+    be_.upload(std::span<const double>(directions), to);
+    be_.normalize_rows(to, real{0});
+  }
+
+  void refresh() {
+    if (options_.lengths == row_lengths::in_codes) scaled_.refresh(be_, parameters_);
+    if (options_.lengths != row_lengths::rank) return;
+    rank_.reshape(be_, 1, features());
+    rank_inverse_.reshape(be_, 1, features());
+    block_lengths(be_, const_view<Backend>(parameters_.decoder), options_.blocks, rank_.all());
+    be_.reciprocal(real{1}, rank_, rank_inverse_);
+  }
+
   Backend be_;
   options options_;
   sae_parameters<Backend> parameters_;
   decoder_scaled<Backend> scaled_;
-  matrix<real, Backend> normalized_;
-  matrix<real, Backend> centred_;
-  matrix<real, Backend> pre_;
-  normalizer::context<Backend> context_;
+  unit_rows<Backend> unit_;
+  matrix<real, Backend> normalized_, centred_, target_, pre_, rank_, rank_inverse_;
+  normalizer::context<Backend> context_, out_context_;
   codes<Backend> codes_;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -29,9 +29,7 @@ struct adam {
 
   template <class B>
   state<B> start(B& be, const sae_parameters<B>& p) const {
-    const std::size_t features = p.encoder.rows();
-    const std::size_t d = p.encoder.cols();
-    return {sae_parameters<B>(be, features, d), sae_parameters<B>(be, features, d), 0};
+    return {p.zeros_like(be), p.zeros_like(be), 0};
   }
 
   /// One update at learning rate `rate`; gradients are multiplied by factor[0] (clipping).
@@ -48,10 +46,11 @@ struct adam {
                                   .correction1 = static_cast<real>(1 - std::pow(beta1, t)),
                                   .correction2 = static_cast<real>(1 - std::pow(beta2, t)),
                                   .decay = static_cast<real>(rate * weight_decay)};
-    be.adam(p.encoder, g.encoder, s.m.encoder, s.v.encoder, numbers, factor);
-    be.adam(p.decoder, g.decoder, s.m.decoder, s.v.decoder, numbers, factor);
-    be.adam(p.encoder_bias, g.encoder_bias, s.m.encoder_bias, s.v.encoder_bias, numbers, factor);
-    be.adam(p.decoder_bias, g.decoder_bias, s.m.decoder_bias, s.v.decoder_bias, numbers, factor);
+    for_each_together(
+        [&](auto& x, const auto& gradient, auto& m, auto& v) {
+          be.adam(x, gradient, m, v, numbers, factor);
+        },
+        p, g, s.m, s.v);
   }
 };
 
@@ -72,9 +71,7 @@ struct signum_schedule_free {
 
   template <class B>
   state<B> start(B& be, const sae_parameters<B>& p) const {
-    const std::size_t features = p.encoder.rows();
-    const std::size_t d = p.encoder.cols();
-    return {sae_parameters<B>(be, features, d), sae_parameters<B>(be, features, d), 0};
+    return {p.zeros_like(be), p.zeros_like(be), 0};
   }
 
   template <class B>
@@ -82,18 +79,16 @@ struct signum_schedule_free {
             const_view<B, double>) const {
     const bool first = s.t++ == 0;
     const double c = 1.0 / static_cast<double>(s.t);
-    const auto move = [&](auto& y, const auto& gradient, auto& z, auto& x) {
-      using real = typename B::real;
-      if (first) be.copy(const_view<B>(y), z.all());
-      mix(be, y, z, 1 / momentum, x);  // x = y / b + (1 - 1 / b) z
-      be.sign_step(z, gradient, static_cast<real>(rate));
-      mix(be, x, z, 1 - c, x);
-      mix(be, x, z, momentum, y);
-    };
-    move(p.encoder, g.encoder, s.z.encoder, s.x.encoder);
-    move(p.decoder, g.decoder, s.z.decoder, s.x.decoder);
-    move(p.encoder_bias, g.encoder_bias, s.z.encoder_bias, s.x.encoder_bias);
-    move(p.decoder_bias, g.decoder_bias, s.z.decoder_bias, s.x.decoder_bias);
+    for_each_together(
+        [&](auto& y, const auto& gradient, auto& z, auto& x) {
+          using real = typename B::real;
+          if (first) be.copy(const_view<B>(y), z.all());
+          mix(be, y, z, 1 / momentum, x);  // x = y / b + (1 - 1 / b) z
+          be.sign_step(z, gradient, static_cast<real>(rate));
+          mix(be, x, z, 1 - c, x);
+          mix(be, x, z, momentum, y);
+        },
+        p, g, s.z, s.x);
   }
 
  private:

@@ -8,11 +8,16 @@
 #include <plmscope/train/extra_terms.hpp>
 #include <plmscope/train/initialize.hpp>
 #include <plmscope/train/losses.hpp>
+#include <plmscope/train/l0_penalty.hpp>
 #include <plmscope/train/metrics.hpp>
 #include <plmscope/train/optimizer.hpp>
+#include <plmscope/train/penalties.hpp>
+#include <plmscope/train/plans.hpp>
+#include <plmscope/train/pre_activation_penalty.hpp>
 #include <plmscope/train/rules.hpp>
 #include <plmscope/train/schedule.hpp>
 #include <plmscope/train/training_run.hpp>
+#include <plmscope/train/upkeep.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -32,16 +37,20 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// order, without end. A callback is called with `training_metrics` every `log_every` steps and
 /// after the last.
 template <class Optimizer = adam, class Schedule = warmup_decay, class Loss = mean_squared_error,
-          class Dead = aux_k, class Dictionary = unit_norm, class Extra = no_extra_term>
+          class Penalty = no_penalty, class Dead = aux_k, class Dictionary = unit_norm,
+          class Plan = full_reconstruction, class Extra = no_extra_term, class Upkeep = no_upkeep>
 struct trainer {
   std::size_t steps = 10'000;
   std::size_t batch = 2048;                       ///< rows a step
   Optimizer optimizer = {};
   Schedule schedule = {};
   Loss loss = {};
+  Penalty penalty = {};
   Dead dead = {};
   Dictionary dictionary = {};
+  Plan plan = {};                                 ///< results from prefixes of the dictionary
   Extra extra = {};
+  Upkeep upkeep = {};                             ///< what is done to the latents between steps
   double clip = 1.0;                              ///< limit of the global gradient norm; 0: none
   bool train_encoder_bias = true;
   start_bias bias = start_bias::geometric_median; ///< decoder bias before the first step
@@ -78,8 +87,10 @@ struct trainer {
                      .found = "loss " + std::to_string(last.loss),
                      .remedy = "lower the learning rate; look for NaN in the activations"});
       }
-      report(last);
+      if (!final) report(last);
     }
+    run.finish();
+    report(last);
     return last;
   }
 };

@@ -4,53 +4,68 @@
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/parameters.hpp>
+#include <plmscope/sae/selection.hpp>
 #include <plmscope/tensor/codes.hpp>
 #include <plmscope/tensor/codes_by_feature.hpp>
 #include <plmscope/tensor/matrix.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
+#include <plmscope/train/dead_mask.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/metrics.hpp>
+#include <plmscope/train/reconstruction.hpp>
 #include <plmscope/train/rules.hpp>
+#include <plmscope/train/sparsifier_training.hpp>
+#include <plmscope/train/step_context.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
-#include <utility>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
 /// The state of one training: optimizer moments, dead counters, workspace. `Policies` is a trainer
 /// (or any struct with the same fields). One `step` is the whole algorithm, in reading order, in
-/// backend primitives. Nothing in it waits for a device except the count of dead latents (AuxK).
+/// backend primitives. Nothing in it waits for a device except the count of dead latents (AuxK) and
+/// policies that say so.
 template <class Sae, class Policies>
 class training_run {
  public:
+  using sae_type = Sae;
   using backend_type = typename Sae::backend_type;
   using real = typename Sae::real;
   using optimizer_type = decltype(Policies::optimizer);
   using dead_type = decltype(Policies::dead);
+  using penalty_type = decltype(Policies::penalty);
+  using upkeep_type = decltype(Policies::upkeep);
 
   training_run(Sae& model, const Policies& policies)
       : model_(model),
         be_(model.backend()),
         policies_(policies),
-        gradient_(be_, model.features(), model.d_model()),
+        gradient_(model.parameters().zeros_like(be_)),
         optimizer_(policies.optimizer.start(be_, model.parameters())),
         dead_(policies.dead.start(be_, model.parameters())),
+        sparsify_(be_, model.sparsifier()),
+        result_(be_),
+        sums_(be_, 1, model.features()),
         slots_(be_, 1, slot_count) {}
 
-  /// One update on the rows of `x` [m, d] at the given learning rate.
-  void step(const_view<backend_type> x, double rate) {
+  /// One update on the rows of `x` [m, d_in] at the given learning rate. Transcoders aim at the rows
+  /// of `y` [m, d_out].
+  void step(const_view<backend_type> x, double rate, const_view<backend_type> y = {}) {
     auto& p = model_.parameters();
     rows_in_batch_ = x.rows();
+    policies_.upkeep.before_step(*this, x, upkeep_);
+    sparsify_.before_step(be_, model_.sparsifier(), p);
     policies_.dictionary.before_forward(be_, p);
-    forward(x);
-    backward(dead_loss());
+    forward(x, y);
+    const bool aux = dead_loss();
+    pull_back();
+    backward(aux);
     policies_.dictionary.before_clip(be_, p, gradient_);
     clip();
     policies_.dictionary.after_clip(be_, p, gradient_);
@@ -58,38 +73,47 @@ class training_run {
                              const_view<backend_type, double>(slot(slot_clip)));
     policies_.dictionary.after_step(be_, p);
     tokens_ += static_cast<std::int64_t>(x.rows());
+    policies_.upkeep.after_step(*this, x, y, upkeep_);
+    ++step_;
   }
+
+  /// What the sparsifier has learned beside its parameters goes into the model. Waits for the device.
+  void finish() { sparsify_.finish(be_, model_.sparsifier()); }
 
   /// Figures of the last step; ask before the model is used for anything else. Waits for the device.
   training_metrics metrics() {
     training_metrics m;
     m.tokens = tokens_;
-    be_.fill(slot(slot_loss), 0.0);
-    be_.fill(slot(slot_error), 0.0);
-    be_.add_sum(const_view<backend_type>(row_stats_).row_range(1, 1), slot(slot_loss));
-    const double main = read(slot_loss);
     m.aux_loss = read(slot_aux);
-    m.loss = main + m.aux_loss + policies_.extra.loss(be_, extra_);
+    m.penalty = policies_.penalty.loss(be_, penalty_);
+    m.loss = result_.loss(be_) + m.aux_loss + m.penalty + read(slot_second) +
+             policies_.extra.loss(be_, extra_);
     m.gradient_norm = std::sqrt(read(slot_norm));
-    m.l0 = rows_in_batch_ == 0 ? 0 : entries_in_use() / static_cast<double>(rows_in_batch_);
+    m.l0 = rows_in_batch_ == 0 ? 0 : active_entries() / static_cast<double>(rows_in_batch_);
     const std::size_t dead = be_.ids_where(
         const_view<backend_type, std::int64_t>(dead_.since_fired), policies_.dead.dead_after,
         dead_.ids.all());
     m.dead_share = static_cast<double>(dead) / static_cast<double>(model_.features());
-    reconstruction_figures(m);
+    result_.figures(be_, target_, m);
     return m;
   }
 
+  Sae& model() noexcept { return model_; }
+  backend_type& backend() noexcept { return be_; }
   const codes<backend_type>& last_codes() const noexcept { return z_; }
   const sae_parameters<backend_type>& gradient() const noexcept { return gradient_; }
   typename optimizer_type::template state<backend_type>& optimizer_state() noexcept {
     return optimizer_;
   }
   typename dead_type::template state<backend_type>& dead_state() noexcept { return dead_; }
+  typename upkeep_type::template state<backend_type>& upkeep_state() noexcept { return upkeep_; }
+  typename penalty_type::template state<backend_type>& penalty_state() noexcept { return penalty_; }
+  /// Steps done, and rows seen in them.
+  std::size_t steps() const noexcept { return step_; }
   std::int64_t tokens() const noexcept { return tokens_; }
 
  private:
-  enum : std::size_t { slot_loss, slot_error, slot_aux, slot_norm, slot_clip, slot_main, slot_count };
+  enum : std::size_t { slot_aux, slot_second, slot_norm, slot_clip, slot_main, slot_l0, slot_count };
   using cmat = const_view<backend_type>;
 
   view<backend_type, double> slot(std::size_t i) { return slots_.all().col_range(i, 1); }
@@ -99,31 +123,63 @@ class training_run {
     return v;
   }
 
-  // What the host knows of a device's codes is an upper bound.
-  double entries_in_use() {
-    std::int64_t n = 0;
-    be_.download(const_view<backend_type, std::int64_t>(z_.offsets() + z_.rows(), 1),
-                 std::span<std::int64_t>(&n, 1));
-    return static_cast<double>(n);
+  // What the host knows of a device's codes is an upper bound, and a list may hold zeros.
+  double active_entries() {
+    be_.transpose(z_, by_feature_);
+    count_active();
+    matrix<double, backend_type> n(be_, 1, 1);
+    be_.add_sum(cmat(active_), n.all());
+    double v = 0;
+    be_.download(const_view<backend_type, double>(n), std::span<double>(&v, 1));
+    return v;
+  }
+  void count_active() {
+    ones_.reshape(be_, 1, std::max<std::size_t>(z_.entries(), 1));
+    active_.reshape(be_, 1, model_.features());
+    be_.each_entry(z_, is_active<real>{z_.values(), ones_.data()});
+    sum_by_feature(be_, by_feature_, cmat(ones_), active_.all());
   }
 
-  // codes, residual gradient g = s e, and its pull-back dz onto the codes
-  void forward(cmat x) {
+  // codes, the derivative with respect to the result, and its pull-back dz onto the codes
+  void forward(cmat x, cmat y) {
     centred_ = model_.centred(x);
-    target_ = model_.normalized();
-    model_.select(centred_, model_.sparsifier(), z_);
-    policies_.extra.select(model_, centred_, extra_);
+    target_ = model_.target(y);
+    select();
     if (policies_.dead.count_first) observe();
-
+    if constexpr (penalty_type::wants_dead) {
+      mask_.reshape(be_, 1, model_.features());
+      be_.entries(1, model_.features(),
+                  dead_mask<real>{dead_.since_fired.data(), policies_.dead.dead_after,
+                                  mask_.data()});
+    }
     raw_scale(x);
     rows_ = x;
     const auto loss = policies_.loss.prepare(be_, loss_in());
-    g_.reshape(be_, x.rows(), x.cols());
-    row_stats_.reshape(be_, 3, x.rows());
     dz_.reshape(be_, 1, std::max<std::size_t>(z_.entries(), 1));
     const auto& p = model_.directions();
-    be_.reconstruct(z_, p.decoder, p.decoder_bias, target_, loss, g_, dz_, row_stats_);
-    policies_.extra.reconstruct(be_, p, target_, loss, extra_);
+    result_.run(be_, policies_.plan, {step_, p, model_.normalized(), target_, z_,
+                                      model_.settings().blocks},
+                policies_.loss, loss, dz_.all());
+    policies_.extra.reconstruct(be_, p, result_.aim(), loss, extra_);
+    be_.fill(slot(slot_second), 0.0);
+    be_.fill(slot(slot_l0), 0.0);
+    if constexpr (penalty_type::counts_active || sparsify_type::pulls) {
+      count_active();
+    }
+    sparsify_.reconstruct(be_, model_.sparsifier(), context(), loss, slot(slot_second));
+  }
+
+  void select() {
+    z_.clear(be_, model_.features());
+    policies_.extra.clear(be_, model_.features(), extra_);
+    const selection<backend_type> in{model_.parameters(), centred_.rows(), model_.rank_scale()};
+    model_.for_each_tile(centred_, [&](cmat pre) {
+      sparsify_.candidates(be_, model_.sparsifier(), pre, in, z_);
+      policies_.extra.select(be_, model_.sparsifier(), pre, in, extra_);
+    });
+    model_.unscale(z_);
+    sparsify_.activate(be_, model_.sparsifier(), model_.directions(), z_);
+    be_.transpose(z_, by_feature_);
   }
 
   void observe() {
@@ -135,7 +191,7 @@ class training_run {
   void raw_scale(cmat x) {
     weights_ = {};
     offset_ = {};
-    if (policies_.loss.space == loss_space::normalized) return;
+    if (policies_.loss.space == loss_space::normalized || model_.settings().transcodes) return;
     if (model_.normalization().kind == normalization::none) return;
     if (model_.normalization().kind != normalization::token_layer_norm) {
       throw error(rules::train_loss_space,
@@ -153,8 +209,7 @@ class training_run {
     be_.affine_rows(x, offset_, inverse_, raw_target_);
     target_ = raw_target_;
     be_.copy(cmat(c.mean), offset_.all());
-    be_.affine_rows(cmat(offset_.data(), m, 1), zeros(m), inverse_,
-                    view<backend_type>(offset_.data(), m, 1));
+    be_.scale_columns(offset_, inverse_);
     be_.copy(cmat(c.inverse_factor), weights_.all());
     be_.scale_columns(weights_, c.inverse_factor);
   }
@@ -163,42 +218,98 @@ class training_run {
     return {rows_, target_, weights_, model_.parameters(), work_, row_work_, slot(slot_main)};
   }
 
-  cmat zeros(std::size_t n) {
-    if (zeros_.cols() < n) zeros_ = matrix<real, backend_type>(be_, 1, n);
-    return cmat(zeros_).col_range(0, n);
-  }
-
-  typename dead_type::template inputs<backend_type> dead_inputs() {
-    return {model_.directions(), centred_, target_, g_.all(), cmat(row_stats_).row_range(2, 1),
-            cmat(weights_),      cmat(offset_)};
+  typename dead_type::template inputs<backend_type> dead_inputs(cmat residual = {}) {
+    return {model_.directions(), centred_,      result_.aim(),        residual,
+            cmat(weights_),      cmat(offset_), model_.rank_scale()};
   }
 
   bool dead_loss() {
-    const bool any = policies_.dead.forward(be_, dead_inputs(), dead_, slot(slot_aux));
-    if (any && !policies_.dead.detach_residual) {
-      be_.sampled_dot(z_, g_, model_.directions().decoder, dz_);
+    be_.fill(slot(slot_aux), 0.0);
+    const bool any = policies_.dead.find(be_, dead_);
+    if (any) {
+      policies_.dead.forward(be_, dead_inputs(result_.residual(be_)), dead_, slot(slot_aux));
+      if (!policies_.dead.detach_residual) {
+        result_.add_pull(be_, policies_.dead.residual_pull(dead_), z_, model_.directions(),
+                         dz_.all());
+      }
     }
     if (!policies_.dead.count_first) observe();
     return any;
   }
 
+  step_context<backend_type> context() {
+    const auto values = view<backend_type>(z_.values(), 1, z_.entries());
+    const auto dz = dz_.all().col_range(0, z_.entries());
+    return {step_,
+            policies_.steps,
+            model_.directions(),
+            model_.settings().blocks,
+            centred_,
+            result_.aim(),
+            z_,
+            by_feature_,
+            dz,
+            result_.bias_pull(),
+            cmat(active_),
+            sparsify_.penalised(values, model_.sparsifier()),
+            sparsify_.penalised_pull(dz, model_.sparsifier()),
+            result_.latent_shares(),
+            cmat(mask_),
+            slot(slot_l0)};
+  }
+
+  // penalties, then from values to pre-activations
+  void pull_back() {
+    auto c = context();
+    policies_.penalty.on_values(be_, c, penalty_);
+    sparsify_.pull(be_, model_.sparsifier(), c);
+    policies_.penalty.on_pre(be_, c, penalty_);
+  }
+
   void backward(bool aux) {
     const auto& p = model_.directions();
-    be_.transpose(z_, by_feature_);
-    be_.sparse_backward(by_feature_, cmat(z_.values(), 1, z_.entries()), dz_, g_, centred_,
-                        gradient_.decoder, gradient_.encoder, gradient_.encoder_bias);
-    be_.column_sums(g_, gradient_.decoder_bias);
+    auto c = context();
+    result_.decoder_gradient(be_, by_feature_, z_, c.dz, gradient_.decoder.all());
+    be_.sparse_backward(by_feature_, cmat(), c.dz, cmat(), centred_, view<backend_type>(),
+                        gradient_.encoder, sums_);
+    be_.column_sums(result_.bias_pull(), gradient_.decoder_bias);
     if constexpr (requires { policies_.loss.add_bias_gradient(be_, loss_in(), cmat(), view<backend_type>()); }) {
-      policies_.loss.add_bias_gradient(be_, loss_in(), cmat(row_stats_).row_range(1, 1),
+      policies_.loss.add_bias_gradient(be_, loss_in(), result_.row_losses(),
                                        gradient_.decoder_bias.all());
     }
-    if (aux) policies_.dead.backward(be_, dead_inputs(), dead_, gradient_);
-    policies_.extra.backward(be_, gradient_, extra_);
-    // The bias is also subtracted from the input: sum over the batch of -W_e^T da, which needs only
-    // the per-latent sums (Gao et al. 2024, released code).
-    be_.weighted_row_sum(p.encoder, gradient_.encoder_bias, gradient_.decoder_bias, real{-1});
+    sparsify_.add_gradient(be_, model_.sparsifier(), c, gradient_);
+    if (aux) policies_.dead.backward(be_, dead_inputs(), dead_, gradient_, sums_.all());
+    policies_.extra.backward(be_, centred_, gradient_, sums_.all(), extra_);
+    policies_.penalty.add_gradient(be_, c, gradient_, sums_.all(), penalty_);
+    if (!gradient_.skip.empty()) {
+      be_.gemm_tn(result_.bias_pull(), model_.normalized(), gradient_.skip);
+    }
+    input_bias_gradient(p, c);
+    if constexpr (sae_concepts::adds_encoder_bias<typename Sae::sparsifier_type>) {
+      be_.copy(cmat(sums_), gradient_.encoder_bias.all());
+    }
     model_.pull_back(gradient_);
     if (!policies_.train_encoder_bias) be_.fill(gradient_.encoder_bias.all(), real{0});
+  }
+
+  // The bias that centres the input gets the sum over the batch of -W_e^T da, which needs only the
+  // per-latent sums (Gao et al. 2024, released code). Behind unit lengths it needs every row's.
+  void input_bias_gradient(const sae_parameters<backend_type>& p, step_context<backend_type>& c) {
+    const auto kind = model_.settings().centring;
+    if (kind == input_centring::none) return;
+    auto& to = kind == input_centring::own_bias ? gradient_.input_bias : gradient_.decoder_bias;
+    if (kind == input_centring::own_bias) be_.fill(to.all(), real{0});
+    if (!model_.settings().unit_input) {
+      be_.weighted_row_sum(p.encoder, sums_, to, real{-1});
+      return;
+    }
+    input_pull_.reshape(be_, c.rows(), model_.d_model());
+    be_.decode(codes_view<backend_type>(z_).with_values(c.dz.data()), p.encoder, cmat(),
+               input_pull_);
+    model_.input_lengths().pull_back(be_, centred_, input_pull_.all());
+    work_.reshape(be_, 1, model_.d_model());
+    be_.column_sums(input_pull_, work_);
+    be_.axpy(real{-1}, work_, to);
   }
 
   void clip() {
@@ -213,37 +324,7 @@ class training_run {
     }
   }
 
-  // e = g / s; y' = y + e. (With an attached residual g also holds the pull of AuxK.)
-  void reconstruction_figures(training_metrics& m) {
-    const std::size_t n = rows_in_batch_;
-    row_work_.reshape(be_, 1, n);
-    be_.reciprocal(real{1}, cmat(row_stats_).row_range(2, 1), row_work_);
-    error_.reshape(be_, n, model_.d_model());
-    be_.affine_rows(cmat(g_), zeros(n), row_work_, error_);
-    scatter_around_mean(be_, cmat(target_), scratch_, slot(slot_loss));
-    scatter_around_mean(be_, cmat(error_), scratch_, slot(slot_error));
-    const double total = read(slot_loss);
-    const double unexplained = read(slot_error);
-    std::vector<double> ee(n), ey(n), yy(n);
-    dots(error_, error_, ee);
-    dots(error_, target_, ey);
-    dots(target_, target_, yy);
-    double squares = 0;
-    double cosine = 0;
-    for (std::size_t r = 0; r < n; ++r) {
-      squares += ee[r];
-      const double length = std::sqrt(yy[r]) * std::sqrt(std::max(0.0, yy[r] + 2 * ey[r] + ee[r]));
-      cosine += length > 0 ? (yy[r] + ey[r]) / length : 0;
-    }
-    m.fvu = total > 0 ? squares / total : 0;
-    m.explained_variance = total > 0 ? 1 - unexplained / total : 0;
-    m.cosine = n > 0 ? cosine / static_cast<double>(n) : 0;
-  }
-
-  void dots(cmat a, cmat b, std::vector<double>& out) {
-    be_.row_dots(a, b, row_work_);
-    be_.download(cmat(row_work_), std::span<double>(out));
-  }
+  using sparsify_type = sparsifier_training<typename Sae::sparsifier_type, backend_type>;
 
   Sae& model_;
   backend_type& be_;
@@ -252,14 +333,19 @@ class training_run {
   typename optimizer_type::template state<backend_type> optimizer_;
   typename dead_type::template state<backend_type> dead_;
   typename decltype(Policies::extra)::template state<backend_type> extra_;
+  typename penalty_type::template state<backend_type> penalty_;
+  typename upkeep_type::template state<backend_type> upkeep_;
+  sparsify_type sparsify_;
+  reconstruction<backend_type> result_;
   codes<backend_type> z_;
   codes_by_feature<backend_type> by_feature_;
   cmat rows_, centred_, target_;
-  matrix<real, backend_type> g_, dz_, row_stats_, weights_, offset_, inverse_, raw_target_, zeros_;
-  matrix<real, backend_type> work_, row_work_, error_, scratch_;
+  matrix<real, backend_type> sums_, dz_, ones_, active_, mask_;
+  matrix<real, backend_type> weights_, offset_, inverse_, raw_target_, work_, row_work_, input_pull_;
   matrix<double, backend_type> slots_;
   std::size_t rows_in_batch_ = 0;
+  std::size_t step_ = 0;
   std::int64_t tokens_ = 0;
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

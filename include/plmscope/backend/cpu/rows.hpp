@@ -47,6 +47,21 @@ void fill(thread_pool& pool, V x, T value) {
   });
 }
 
+/// A matrix of which only the shape matters.
+struct places {
+  std::size_t row_count, col_count;
+  std::size_t rows() const noexcept { return row_count; }
+  std::size_t cols() const noexcept { return col_count; }
+  std::size_t size() const noexcept { return row_count * col_count; }
+};
+
+template <class F>
+void entries(thread_pool& pool, std::size_t rows, std::size_t cols, const F& f) {
+  for_pieces(pool, places{rows, cols}, [&](std::size_t r, std::size_t c, std::size_t n) {
+    for (std::size_t j = c; j < c + n; ++j) f(r, j);
+  });
+}
+
 template <class From, class To>
 void copy(thread_pool& pool, From from, To to) {
   using U = typename To::value_type;

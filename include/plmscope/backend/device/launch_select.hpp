@@ -4,6 +4,7 @@
 #include <plmscope/backend/device/batch_select.hpp>
 #include <plmscope/backend/device/group.hpp>
 #include <plmscope/backend/device/launch_sparse.hpp>
+#include <plmscope/backend/device/prefixes.hpp>
 #include <plmscope/backend/device/select.hpp>
 
 #include <algorithm>
@@ -25,6 +26,41 @@ void launch_keep_above(Device& be, C pre, C bound, Codes& out) {
   if (rows > 0) be.runtime().running_sum(offsets, rows + 1);
   be.launch(pre.empty() ? 0 : rows, 0, kernel{pre, bound, offsets, out.ids(), out.values()});
   out.append(rows, pre.size());
+}
+
+template <class Device, class C, class Codes>
+void launch_group_max(Device& be, C pre, std::size_t groups, bool zeros, Codes& out) {
+  using Real = typename C::value_type;
+  const std::size_t rows = pre.rows();
+  const std::size_t most = rows * groups;
+  out.reserve_more(be, rows, most);
+  if (rows == 0) return;
+  std::int64_t* const offsets = out.offsets() + out.rows();
+  auto counts = be.template scratch<std::uint32_t>(rows);
+  auto ids = be.template scratch<std::uint32_t>(most);
+  auto values = be.template scratch<Real>(most);
+  be.entries(1, rows,
+             group_max<C>{pre, groups, zeros, ids.get(), values.get(), counts.get()});
+  const std::uint32_t* const n = counts.get();
+  be.entries(1, rows, [=] PLMSCOPE_HD(std::size_t, std::size_t r) {
+    offsets[r + 1] = static_cast<std::int64_t>(n[r]);
+  });
+  be.runtime().running_sum(offsets, rows + 1);
+  be.launch(rows, 0, close_up_rows<Real>{ids.get(), values.get(), groups, offsets, out.ids(),
+                                         out.values()});
+  out.append(rows, most);
+}
+
+template <class Device, class Codes, class Ends, class Offsets>
+void launch_split_rows(Device& be, const Codes& z, Ends ends, Offsets offsets) {
+  const auto rows = rows_of(z);
+  const std::size_t parts = ends.cols();
+  const std::size_t count = z.rows();
+  std::int64_t* const out = offsets.data();
+  be.entries(count, parts, split_rows<typename Codes::real>{rows, ends.data(), parts, out});
+  be.entries(1, 1, [=] PLMSCOPE_HD(std::size_t, std::size_t) {
+    out[count * parts] = rows.offsets[count];
+  });
 }
 
 /// The same kernels whatever the numbers are, and memory for n entries beside those of `out`: first

@@ -29,4 +29,21 @@ struct top_k {
   }
 };
 
-}  // namespace plmscope
+/// AbsTopK: z = a on the k pre-activations of largest magnitude of each row, so that a latent can
+/// be active in both directions. Otherwise as `top_k`.
+struct abs_top_k {
+  static constexpr std::string_view id = "abs_top_k";
+  std::size_t k = 64;
+
+  template <class B>
+  void select(B& be, const_view<B> pre, codes<B>& out) const {
+    be.top_k_rows(pre, k, by_magnitude{}, out);
+  }
+
+  template <class F>
+  void fields(const F& f) {
+    f("k", k);
+  }
+};
+
+}  // namespace plmscope::inline PLMSCOPE_ABI

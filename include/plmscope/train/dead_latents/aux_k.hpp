@@ -4,6 +4,7 @@
 #include <plmscope/backend/primitives.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/parameters.hpp>
+#include <plmscope/sae/row_lengths.hpp>
 #include <plmscope/tensor/codes.hpp>
 #include <plmscope/tensor/codes_by_feature.hpp>
 #include <plmscope/tensor/matrix.hpp>
@@ -14,19 +15,6 @@
 #include <cstdint>
 
 namespace plmscope::inline PLMSCOPE_ABI {
-
-/// Largest values first, whatever their sign: for the AuxK of SAELens, which uses raw
-/// pre-activations.
-struct by_raw_value {
-  template <class T>
-  PLMSCOPE_HD static constexpr T key(T a) noexcept {
-    return a;
-  }
-  template <class T>
-  PLMSCOPE_HD static constexpr bool keep(T) noexcept {
-    return true;
-  }
-};
 
 /// AuxK (Gao et al. 2024, appendix A.2): latents that have not fired for `dead_after` tokens try to
 /// reconstruct, k_aux at a time, what the living ones missed; loss alpha |r - r'|^2, scaled by the
@@ -62,7 +50,7 @@ struct aux_k {
     matrix<std::uint32_t, B> ids;         ///< [1, F] dead ones first
     sae_parameters<B> dead;               ///< the gathered sub-dictionary
     sae_parameters<B> gradient;
-    matrix<typename B::real, B> pre, residual, g, dz, rows, weights, work;
+    matrix<typename B::real, B> pre, residual, g, dz, rows, weights, work, lengths;
     matrix<double, B> denominator;
     codes<B> z;
     codes_by_feature<B> by_feature;
@@ -88,47 +76,66 @@ struct aux_k {
                    static_cast<typename B::real>(fired_above));
   }
 
-  /// What the loss of one step looks at and adds to.
+  /// What the loss of one step looks at.
   template <class B>
   struct inputs {
     const sae_parameters<B>& parameters;
-    const_view<B> centred;          ///< [m, d]
+    const_view<B> centred;          ///< [m, d_in]
     const_view<B> target;           ///< [m, d] what the main reconstruction aims at
-    view<B> main_gradient;          ///< [m, d] s_r e_r of the main loss
-    const_view<B> main_slope;       ///< [1, m] s_r
+    const_view<B> residual;         ///< [m, d] r = target - result
     const_view<B> row_weights;      ///< [1, m] squared deviations for losses at raw scale, or empty
     const_view<B> row_offset;       ///< [1, m] mean / deviation for `with_bias`, or empty
+    const_view<B> row_lengths;      ///< [1, F] when selection ranks by a_i |w_i|, or empty
   };
 
-  /// Prepares r and runs the dead sub-dictionary on it; the loss goes to slot. Returns whether any
-  /// latent is dead. With an attached residual the main gradient changes: pull it back again.
+  /// Counts the dead. To count is to wait for the device, so where all latents have fired lately, the
+  /// next count comes when the first of them can be dead.
   template <class B>
-  bool forward(B& be, inputs<B> in, state<B>& s, view<B, double> slot) const {
+  bool find(B& be, state<B>& s) const {
+    s.dead_count = 0;
+    if (alpha == 0 || s.tokens < s.next_check) return false;
+    const const_view<B, std::int64_t> since = s.since_fired;
+    s.dead_count = be.ids_where(since, dead_after, s.ids.all());
+    if (s.dead_count > 0) return true;
+    const std::int64_t margin = dead_after / 4;
+    if (be.ids_where(since, dead_after - margin, s.ids.all()) == 0) s.next_check = s.tokens + margin;
+    return false;
+  }
+
+  /// Runs the dead sub-dictionary on r, when `find` has found some; the loss goes to slot. With an
+  /// attached residual `residual_pull` is to be added to the gradient of the main result.
+  template <class B>
+  void forward(B& be, const inputs<B>& in, state<B>& s, view<B, double> slot) const {
     using real = typename B::real;
-    be.fill(slot, 0.0);
-    if (!find_dead(be, s) || alpha == 0) return false;
     const std::size_t m = in.centred.rows();
-    const std::size_t d = in.centred.cols();
+    const std::size_t d = in.target.cols();
     const auto ids = const_view<B, std::uint32_t>(s.ids).col_range(0, s.dead_count);
     gather(be, in.parameters, ids, s.dead);
 
     s.work.reshape(be, 1, m);
-    s.residual.reshape(be, m, d);
     s.weights.reshape(be, 1, m);
-    be.fill(s.weights.all(), real{0});
-    be.reciprocal(real{-1}, in.main_slope, s.work);  // r = -g / s
-    be.affine_rows(const_view<B>(in.main_gradient), s.weights, s.work, s.residual);
+    s.residual.reshape(be, m, d);
+    be.copy(in.residual, s.residual.all());
     if (with_bias && !in.row_offset.empty()) subtract_offset(be, in.row_offset, s);
 
     s.pre.reshape(be, m, s.dead_count);
     be.gemm_nt(in.centred, s.dead.encoder, s.pre);
     be.add_row(s.pre, s.dead.encoder_bias);
+    if (!in.row_lengths.empty()) {
+      s.lengths.reshape(be, 1, s.dead_count);
+      be.gather_rows(as_column(in.row_lengths), ids, as_column(s.lengths.all()));
+      be.scale_columns(s.pre, s.lengths);
+    }
     s.z.clear(be, s.dead_count);
     const std::size_t width = k == 0 ? d / 2 : k;
     if (positive) {
       be.top_k_rows(const_view<B>(s.pre), std::min(width, s.dead_count), by_value{}, s.z);
     } else {
       be.top_k_rows(const_view<B>(s.pre), std::min(width, s.dead_count), by_raw_value{}, s.z);
+    }
+    if (!in.row_lengths.empty()) {
+      be.reciprocal(real{1}, s.lengths, s.lengths);
+      be.each_entry(s.z, times_by_feature<real>{s.z.values(), s.lengths.data()});
     }
 
     const auto loss = row_loss(be, in, s, m, d);
@@ -139,63 +146,55 @@ struct aux_k {
                    with_bias ? const_view<B>(in.parameters.decoder_bias) : const_view<B>(),
                    const_view<B>(s.residual), loss, s.g, s.dz, s.rows);
     be.add_sum(const_view<B>(s.rows).row_range(1, 1), slot);
-    if (!detach_residual) be.axpy(real{1}, s.g, in.main_gradient);
-    return true;
   }
 
-  /// Adds the gradients of the dead rows, and of the bias when it is part of r'.
+  /// The derivative of the loss with respect to the main result, [m, d].
   template <class B>
-  void backward(B& be, inputs<B> in, state<B>& s, sae_parameters<B>& gradient) const {
+  const_view<B> residual_pull(const state<B>& s) const {
+    return s.g;
+  }
+
+  /// Adds the gradients of the dead rows, and of the bias when it is part of r'; `sums` [1, F] are
+  /// the sums of the derivatives with respect to pre-activations.
+  template <class B>
+  void backward(B& be, const inputs<B>& in, state<B>& s, sae_parameters<B>& gradient,
+                view<B> sums) const {
     using real = typename B::real;
     const auto ids = const_view<B, std::uint32_t>(s.ids).col_range(0, s.dead_count);
-    reshape(be, s.gradient, s.dead_count, in.centred.cols());
+    reshape(be, s.gradient, s.dead_count, in.parameters);
     be.transpose(s.z, s.by_feature);
     be.sparse_backward(s.by_feature, const_view<B>(s.z.values(), 1, s.z.entries()), s.dz, s.g,
                        in.centred, s.gradient.decoder, s.gradient.encoder, s.gradient.encoder_bias);
     be.scatter_add_rows(s.gradient.decoder, ids, gradient.decoder);
     if (reaches_encoder) {
       be.scatter_add_rows(s.gradient.encoder, ids, gradient.encoder);
-      be.scatter_add_rows(as_column(const_view<B>(s.gradient.encoder_bias)), ids,
-                          as_column(gradient.encoder_bias.all()));
+      be.scatter_add_rows(as_column(const_view<B>(s.gradient.encoder_bias)), ids, as_column(sums));
     }
     if (with_bias) {
-      s.work.reshape(be, 1, in.centred.cols());
+      s.work.reshape(be, 1, s.g.cols());
       be.column_sums(s.g, s.work);
       be.axpy(real{1}, s.work, gradient.decoder_bias);
     }
   }
 
  private:
-  /// Counts the dead. To count is to wait for the device, so where all latents have fired lately, the
-  /// next count comes when the first of them can be dead.
-  template <class B>
-  bool find_dead(B& be, state<B>& s) const {
-    s.dead_count = 0;
-    if (s.tokens < s.next_check) return false;
-    const const_view<B, std::int64_t> since = s.since_fired;
-    s.dead_count = be.ids_where(since, dead_after, s.ids.all());
-    if (s.dead_count > 0) return true;
-    const std::int64_t margin = dead_after / 4;
-    if (be.ids_where(since, dead_after - margin, s.ids.all()) == 0) s.next_check = s.tokens + margin;
-    return false;
-  }
-
   template <class V>
   static V as_column(V x) {
     return V(x.data(), x.cols(), 1);
   }
 
   template <class B>
-  static void reshape(B& be, sae_parameters<B>& p, std::size_t features, std::size_t d) {
-    p.encoder.reshape(be, features, d);
-    p.decoder.reshape(be, features, d);
+  static void reshape(B& be, sae_parameters<B>& p, std::size_t features,
+                      const sae_parameters<B>& like) {
+    p.encoder.reshape(be, features, like.encoder.cols());
+    p.decoder.reshape(be, features, like.decoder.cols());
     p.encoder_bias.reshape(be, 1, features);
   }
 
   template <class B>
   static void gather(B& be, const sae_parameters<B>& p, const_view<B, std::uint32_t> ids,
                      sae_parameters<B>& out) {
-    reshape(be, out, ids.cols(), p.encoder.cols());
+    reshape(be, out, ids.cols(), p);
     be.gather_rows(p.encoder, ids, out.encoder);
     be.gather_rows(p.decoder, ids, out.decoder);
     be.gather_rows(as_column(const_view<B>(p.encoder_bias)), ids,
@@ -212,7 +211,7 @@ struct aux_k {
   }
 
   template <class B>
-  weighted_squares<typename B::real> row_loss(B& be, inputs<B> in, state<B>& s, std::size_t m,
+  weighted_squares<typename B::real> row_loss(B& be, const inputs<B>& in, state<B>& s, std::size_t m,
                                               std::size_t d) const {
     using real = typename B::real;
     double factor = alpha;

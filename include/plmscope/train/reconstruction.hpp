@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/core/view.hpp>
+#include <plmscope/sae/parameters.hpp>
+#include <plmscope/tensor/codes.hpp>
+#include <plmscope/tensor/codes_by_feature.hpp>
+#include <plmscope/tensor/codes_view.hpp>
+#include <plmscope/tensor/matrix.hpp>
+#include <plmscope/train/losses.hpp>
+#include <plmscope/train/metrics.hpp>
+#include <plmscope/train/plans.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+namespace reconstruction_detail {
+
+/// out[i] = 1 / slope of the last of `parts` results of row i; 0 where the slope is 0.
+template <class Real>
+struct inverse_slope {
+  const Real* slopes;
+  std::size_t parts;
+  Real* out;
+  PLMSCOPE_HD void operator()(std::size_t, std::size_t i) const {
+    const Real s = slopes[i * parts + parts - 1];
+    out[i] = s == Real{0} ? Real{0} : 1 / s;
+  }
+};
+
+}  // namespace reconstruction_detail
+
+/// The result of a training step, its loss, and what flows back from it: from all latents at once,
+/// from prefixes of them (Matryoshka), or measured site by site (crosscoders). Keeps derivatives with
+/// respect to each result, [m parts, d], and nothing of size [m, F].
+template <class B>
+class reconstruction {
+ public:
+  using real = typename B::real;
+
+  struct inputs {
+    std::size_t step;
+    const sae_parameters<B>& parameters;
+    const_view<B> rows;      ///< [m, d_in] normalised, for the skip map
+    const_view<B> target;    ///< [m, d_out]
+    const codes<B>& z;
+    std::size_t blocks;      ///< sites in a row
+  };
+
+  explicit reconstruction(B& be) : slot_(be, 1, 1) {}
+
+  /// Fills dz [1, n] with the derivatives of the loss with respect to the values.
+  template <class Plan, class Policy, class Loss>
+  void run(B& be, const Plan& plan, const inputs& in, const Policy&, const Loss& loss, view<B> dz) {
+    const auto& p = in.parameters;
+    m_ = in.target.rows();
+    d_ = in.target.cols();
+    blocks_ = 1;
+    parts_ = 1;
+    by_part_used_ = false;
+    aim_at(be, in);
+    if constexpr (std::is_same_v<Plan, full_reconstruction>) {
+      g_.reshape(be, m_, d_);
+      if (per_block<Policy> && in.blocks > 1) {
+        blocks_ = in.blocks;
+        block_by_block(be, p, in.z, loss, dz);
+      } else {
+        figures_.reshape(be, 3, m_);
+        be.reconstruct(in.z, p.decoder, p.decoder_bias, aim_, loss, g_, dz, figures_);
+      }
+    } else {
+      prefixes(be, plan(in.step, p.decoder.rows()), p, in.z, loss, dz);
+    }
+  }
+
+  /// What the dictionary aims at: the target less the skip map's part.
+  const_view<B> aim() const noexcept { return aim_; }
+  /// Derivative with respect to what is added to every result, [m, d].
+  const_view<B> bias_pull() const noexcept {
+    return {g_.data(), m_, d_, parts_ * d_};
+  }
+  /// [1, m] losses of the rows (full reconstruction).
+  const_view<B> row_losses() const noexcept { return const_view<B>(figures_).row_range(1, 1); }
+  /// [1, F] what part of a penalty a latent gets, or empty for all.
+  const_view<B> latent_shares() const noexcept {
+    return parts_ > 1 && shares_penalty_ ? const_view<B>(latent_shares_) : const_view<B>();
+  }
+
+  double loss(B& be) {
+    be.fill(slot_.all(), 0.0);
+    be.add_sum(const_view<B>(figures_).row_range(1, 1), slot_.all());
+    return read(be);
+  }
+
+  /// aim - result, [m, d], of the whole dictionary. (Once `add_pull` was called it holds that, too.)
+  const_view<B> residual(B& be) {
+    error(be, real{-1}, residual_);
+    return residual_;
+  }
+
+  /// Adds a derivative with respect to the whole result, and pulls all of it back again.
+  void add_pull(B& be, const_view<B> pull, const codes<B>& z, const sae_parameters<B>& p,
+                view<B> dz) {
+    for (std::size_t h = 0; h < parts_; ++h) {
+      be.axpy(real{1}, pull, view<B>(g_.data() + h * d_, m_, d_, parts_ * d_));
+    }
+    if (by_part_used_) {
+      be.sampled_dot(split(z), const_view<B>(g_), const_view<B>(p.decoder), dz);
+    } else {
+      be.sampled_dot(z, const_view<B>(g_), const_view<B>(p.decoder), dz);
+    }
+  }
+
+  void decoder_gradient(B& be, const codes_by_feature<B>& by_feature, const codes<B>& z,
+                        const_view<B> dz, view<B> out) {
+    const auto values = const_view<B>(z.values(), 1, z.entries());
+    be.sparse_backward(by_part_used_ ? by_part_ : by_feature, values, dz, const_view<B>(g_),
+                       const_view<B>(), out, view<B>(), view<B>());
+  }
+
+  /// Figures on the whole result; `target` with the skip map's part in it.
+  void figures(B& be, const_view<B> target, training_metrics& out) {
+    error(be, real{1}, residual_);
+    scatter_around_mean(be, target, scratch_, slot_.all());
+    const double total = read(be);
+    scatter_around_mean(be, const_view<B>(residual_), scratch_, slot_.all());
+    const double unexplained = read(be);
+    std::vector<double> ee(m_), ey(m_), yy(m_);
+    dots(be, residual_, residual_, ee);
+    dots(be, residual_, target, ey);
+    dots(be, target, target, yy);
+    double squares = 0;
+    double cosine = 0;
+    for (std::size_t r = 0; r < m_; ++r) {
+      squares += ee[r];
+      const double length = std::sqrt(yy[r]) * std::sqrt(std::max(0.0, yy[r] + 2 * ey[r] + ee[r]));
+      cosine += length > 0 ? (yy[r] + ey[r]) / length : 0;
+    }
+    out.fvu = total > 0 ? squares / total : 0;
+    out.explained_variance = total > 0 ? 1 - unexplained / total : 0;
+    out.cosine = m_ > 0 ? cosine / static_cast<double>(m_) : 0;
+  }
+
+ private:
+  template <class Policy>
+  static constexpr bool per_block = [] {
+    if constexpr (requires { Policy::per_block; }) return Policy::per_block;
+    else return false;
+  }();
+
+  void aim_at(B& be, const inputs& in) {
+    aim_ = in.target;
+    if (in.parameters.skip.empty()) return;
+    scratch_.reshape(be, m_, d_);
+    skip_aim_.reshape(be, m_, d_);
+    be.gemm_nt(in.rows, in.parameters.skip, scratch_);
+    be.copy(in.target, skip_aim_.all());
+    be.axpy(real{-1}, const_view<B>(scratch_), skip_aim_);
+    aim_ = skip_aim_;
+  }
+
+  template <class Loss>
+  void block_by_block(B& be, const sae_parameters<B>& p, const codes<B>& z, const Loss& loss,
+                      view<B> dz) {
+    const std::size_t width = d_ / blocks_;
+    figures_.reshape(be, 3, m_ * blocks_);
+    part_dz_.reshape(be, 1, std::max<std::size_t>(dz.cols(), 1));
+    for (std::size_t b = 0; b < blocks_; ++b) {
+      const auto columns = [&](auto v) { return v.col_range(b * width, width); };
+      be.reconstruct(z, columns(const_view<B>(p.decoder)), columns(const_view<B>(p.decoder_bias)),
+                     columns(aim_), loss, columns(g_.all()), b == 0 ? dz : part_dz_.all(),
+                     figures_.all().col_range(b * m_, m_));
+      if (b > 0) be.axpy(real{1}, const_view<B>(part_dz_), dz);
+    }
+  }
+
+  template <class Loss>
+  void prefixes(B& be, const prefix_list& list, const sae_parameters<B>& p, const codes<B>& z,
+                const Loss& loss, view<B> dz) {
+    parts_ = list.ends.size();
+    by_part_used_ = true;
+    shares_penalty_ = list.shares_penalty;
+    if (list.ends != list_.ends || list.shares != list_.shares) remember(be, list, p.decoder.rows());
+    offsets_.reshape(be, 1, m_ * parts_ + 1);
+    be.split_rows(z, const_view<B, std::uint32_t>(ends_), offsets_.all());
+    g_.reshape(be, m_ * parts_, d_);
+    figures_.reshape(be, 3, m_ * parts_);
+    be.decode(split(z), const_view<B>(p.decoder), const_view<B>(), g_.all());
+    be.prefix_errors(g_.all(), aim_, const_view<B>(p.decoder_bias), const_view<B>(shares_), loss,
+                     figures_.all());
+    be.sampled_dot(split(z), const_view<B>(g_), const_view<B>(p.decoder), dz);
+    be.transpose(split(z), by_part_);
+  }
+
+  codes_view<B> split(const codes<B>& z) const {
+    return codes_view<B>(z).with_rows(offsets_.data(), m_ * parts_);
+  }
+
+  void remember(B& be, const prefix_list& list, std::size_t features) {
+    list_ = list;
+    ends_ = matrix<std::uint32_t, B>(be, 1, parts_);
+    shares_ = matrix<real, B>(be, 1, parts_);
+    latent_shares_.reshape(be, 1, features);
+    be.upload(std::span<const std::uint32_t>(list.ends), ends_.all());
+    be.upload(std::span<const double>(list.shares), shares_.all());
+    std::vector<double> each(features, 0.0);
+    for (std::size_t g = 0; g < parts_; ++g) {
+      for (std::size_t f = 0; f < list.ends[g]; ++f) each[f] += list.shares[g];
+    }
+    be.upload(std::span<const double>(each), latent_shares_.all());
+  }
+
+  // out = sign (result - aim) of the whole dictionary. Each row of g is its slope times that.
+  void error(B& be, real sign, matrix<real, B>& out) {
+    row_work_.reshape(be, 1, m_);
+    zeros_.reshape(be, 1, m_);
+    be.fill(zeros_.all(), real{0});
+    out.reshape(be, m_, d_);
+    const std::size_t width = d_ / blocks_;
+    const auto last = const_view<B>(g_.data() + (parts_ - 1) * d_, m_, d_, parts_ * d_);
+    for (std::size_t b = 0; b < blocks_; ++b) {
+      const auto slopes = const_view<B>(figures_).row_range(2, 1).col_range(b * m_ * (blocks_ > 1),
+                                                                           m_ * parts_);
+      be.entries(1, m_, reconstruction_detail::inverse_slope<real>{slopes.data(), parts_,
+                                                                   row_work_.data()});
+      be.scale(row_work_, sign);
+      be.affine_rows(last.col_range(b * width, width), const_view<B>(zeros_),
+                     const_view<B>(row_work_), out.all().col_range(b * width, width));
+    }
+  }
+
+  double read(B& be) {
+    double v = 0;
+    be.download(const_view<B, double>(slot_), std::span<double>(&v, 1));
+    return v;
+  }
+  void dots(B& be, const_view<B> a, const_view<B> b, std::vector<double>& out) {
+    be.row_dots(a, b, row_work_);
+    be.download(const_view<B>(row_work_), std::span<double>(out));
+  }
+
+  std::size_t m_ = 0, d_ = 0;
+  std::size_t parts_ = 1;    // results per row
+  std::size_t blocks_ = 1;   // parts of a row with losses of their own
+  bool by_part_used_ = false;
+  bool shares_penalty_ = false;
+  const_view<B> aim_;
+  matrix<real, B> g_;        // [m parts, d]: row i parts + h is of result h
+  matrix<real, B> figures_;  // [3, m parts] or [3, m blocks]
+  matrix<real, B> residual_, scratch_, skip_aim_, row_work_, zeros_, part_dz_;
+  matrix<real, B> shares_, latent_shares_;
+  matrix<std::uint32_t, B> ends_;
+  matrix<std::int64_t, B> offsets_;
+  codes_by_feature<B> by_part_;
+  prefix_list list_;
+  matrix<double, B> slot_;
+};
+
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <plmscope/core/view.hpp>
+#include <plmscope/sae/parameters.hpp>
+#include <plmscope/sae/selection.hpp>
+#include <plmscope/tensor/codes.hpp>
+#include <plmscope/train/step_context.hpp>
+
+#include <cstddef>
+
+namespace plmscope::inline PLMSCOPE_ABI {
+
+namespace sparsifier_detail {
+
+template <class S, class B>
+struct state_of {
+  struct type {};
+};
+template <class S, class B>
+  requires requires { typename S::template state<B>; }
+struct state_of<S, B> {
+  using type = typename S::template state<B>;
+};
+
+}  // namespace sparsifier_detail
+
+/// What a sparsifier does in training beyond selecting. A plain one selects as it always does and
+/// passes gradients through on its entries. One with a `template <class B> struct state` may have,
+/// each of them optional:
+///
+///   s.start(be) -> state                            else a default state
+///   s.before_step(be, parameters)                   such as keeping thresholds in range
+///   s.candidates(be, pre, in, out, state)           the list for training, with pre-activations
+///   s.observe(be, state)                            after the whole batch is selected
+///   s.activate(be, parameters, z, state)            pre-activations of the list become values
+///   s.penalised(state), s.penalised_pull(state)     what penalties act on, when not the values
+///   s.reconstruct(be, context, loss, slot, state)   a second reconstruction; its loss to the slot
+///   s.pull(be, context, state)                      context.dz: from values to pre-activations
+///   s.add_gradient(be, context, gradient, state)    of its own parameters
+///   s.finish(be, state)                             takes over what was learned beside parameters
+template <class S, class B>
+class sparsifier_training {
+ public:
+  using state = typename sparsifier_detail::state_of<S, B>::type;
+  static constexpr bool pulls =
+      requires(const S& s, B& be, step_context<B>& c, state& t) { s.pull(be, c, t); };
+
+  sparsifier_training(B& be, const S& s) {
+    if constexpr (requires { s.start(be); }) state_ = s.start(be);
+  }
+
+  void before_step(B& be, const S& s, sae_parameters<B>& p) const {
+    if constexpr (requires { s.before_step(be, p); }) s.before_step(be, p);
+  }
+  void candidates(B& be, const S& s, const_view<B> pre, const selection<B>& in, codes<B>& out) {
+    if constexpr (requires { s.candidates(be, pre, in, out, state_); }) {
+      s.candidates(be, pre, in, out, state_);
+    } else {
+      select_rows(be, s, pre, in, out);
+    }
+  }
+  void activate(B& be, const S& s, const sae_parameters<B>& p, codes<B>& z) {
+    if constexpr (requires { s.observe(be, state_); }) s.observe(be, state_);
+    if constexpr (requires { s.activate(be, p, z, state_); }) s.activate(be, p, z, state_);
+  }
+  view<B> penalised(view<B> values, const S& s) {
+    if constexpr (requires { s.penalised(state_); }) return s.penalised(state_);
+    else return values;
+  }
+  view<B> penalised_pull(view<B> dz, const S& s) {
+    if constexpr (requires { s.penalised_pull(state_); }) return s.penalised_pull(state_);
+    else return dz;
+  }
+  template <class Loss>
+  void reconstruct(B& be, const S& s, step_context<B> c, const Loss& loss, view<B, double> slot) {
+    if constexpr (requires { s.reconstruct(be, c, loss, slot, state_); }) {
+      s.reconstruct(be, c, loss, slot, state_);
+    }
+  }
+  void pull(B& be, const S& s, step_context<B>& c) {
+    if constexpr (pulls) s.pull(be, c, state_);
+  }
+  void add_gradient(B& be, const S& s, step_context<B>& c, sae_parameters<B>& gradient) {
+    if constexpr (requires { s.add_gradient(be, c, gradient, state_); }) {
+      s.add_gradient(be, c, gradient, state_);
+    }
+  }
+  void finish(B& be, S& s) {
+    if constexpr (requires { s.finish(be, state_); }) s.finish(be, state_);
+  }
+  state& get() noexcept { return state_; }
+
+ private:
+  state state_{};
+};
+
+}  // namespace plmscope::inline PLMSCOPE_ABI
