@@ -224,7 +224,7 @@ std::unique_ptr<peer<Sae>> make(const json& config, const plmscope::safetensors_
       return built(plmscope::trainer{.optimizer = decayed,
                                      .loss = raw,
                                      .dead = dead,
-                                     .dictionary = plmscope::unit_norm_per_dimension{{}, true}});
+                                     .dictionary = plmscope::unit_norm_per_dimension{.before_step = true}});
     }
     return built(plmscope::trainer{.optimizer = adam_of(n.at("optimizer")),
                                    .loss = raw,

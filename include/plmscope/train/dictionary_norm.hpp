@@ -12,41 +12,65 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-// What keeps the decoder's scale in check. A policy has four moments, in the order of a step:
-// before_forward(be, p), before_clip(be, p, g), after_clip(be, p, g), after_step(be, p).
+/// What keeps the decoder's scale in check. A policy has any of four moments, in the order of a step:
+/// before_forward(be, p), before_clip(be, p, g), after_clip(be, p, g), after_step(be, p). These call
+/// what there is.
+namespace dictionary {
+
+template <class D, class B>
+void before_forward(const D& d, B& be, sae_parameters<B>& p) {
+  if constexpr (requires { d.before_forward(be, p); }) d.before_forward(be, p);
+}
+template <class D, class B>
+void before_clip(const D& d, B& be, sae_parameters<B>& p, sae_parameters<B>& g) {
+  if constexpr (requires { d.before_clip(be, p, g); }) d.before_clip(be, p, g);
+}
+template <class D, class B>
+void after_clip(const D& d, B& be, sae_parameters<B>& p, sae_parameters<B>& g) {
+  if constexpr (requires { d.after_clip(be, p, g); }) d.after_clip(be, p, g);
+}
+template <class D, class B>
+void after_step(const D& d, B& be, sae_parameters<B>& p) {
+  if constexpr (requires { d.after_step(be, p); }) d.after_step(be, p);
+}
+
+}  // namespace dictionary
 
 /// Leaves the decoder as it is.
-struct free_norm {
-  template <class B>
-  void before_forward(B&, sae_parameters<B>&) const {}
-  template <class B>
-  void before_clip(B&, sae_parameters<B>&, sae_parameters<B>&) const {}
-  template <class B>
-  void after_clip(B&, sae_parameters<B>&, sae_parameters<B>&) const {}
-  template <class B>
-  void after_step(B&, sae_parameters<B>&) const {}
-};
+struct free_norm {};
 
 /// Keeps every decoder row at length 1, so that a latent's activation is the length it writes: the
 /// gradient loses its part along the row, and rows are rescaled after the step. Without the
 /// projection Adam's moments would fill with a component that the rescaling undoes (Bricken et al.
 /// 2023).
-struct unit_norm : free_norm {
+struct unit_norm {
+  enum class projection { before_clip, after_clip, none };
+  projection project = projection::before_clip;
   double projection_epsilon = 1e-6;  ///< added to the row length when projecting
 
   template <class B>
   void before_clip(B& be, sae_parameters<B>& p, sae_parameters<B>& g) const {
-    be.project_rows(g.decoder, p.decoder, static_cast<typename B::real>(projection_epsilon));
+    if (project == projection::before_clip) along(be, p, g);
+  }
+  template <class B>
+  void after_clip(B& be, sae_parameters<B>& p, sae_parameters<B>& g) const {
+    if (project == projection::after_clip) along(be, p, g);
   }
   template <class B>
   void after_step(B& be, sae_parameters<B>& p) const {
     be.normalize_rows(p.decoder, std::numeric_limits<typename B::real>::epsilon());
   }
+
+ private:
+  template <class B>
+  void along(B& be, sae_parameters<B>& p, sae_parameters<B>& g) const {
+    be.project_rows(g.decoder, p.decoder, static_cast<typename B::real>(projection_epsilon));
+  }
 };
 
 /// As matryoshka_sae does it: after clipping, and rows are rescaled before the step, so that saved
 /// rows are not exactly of length 1.
-struct unit_norm_before_step : free_norm {
+struct unit_norm_before_step {
   template <class B>
   void after_clip(B& be, sae_parameters<B>& p, sae_parameters<B>& g) const {
     be.project_rows(g.decoder, p.decoder, typename B::real{0});
@@ -55,7 +79,7 @@ struct unit_norm_before_step : free_norm {
 };
 
 /// As sparsify does it: rows are rescaled at the start of every forward pass.
-struct unit_norm_before_forward : free_norm {
+struct unit_norm_before_forward {
   template <class B>
   void before_forward(B& be, sae_parameters<B>& p) const {
     be.normalize_rows(p.decoder, std::numeric_limits<typename B::real>::epsilon());
@@ -69,7 +93,7 @@ struct unit_norm_before_forward : free_norm {
 /// Unit length on the other axis: every model dimension over all latents. Latent directions are NOT
 /// of length 1 then. A defect of BioNeMo (after the step, no projection) and of InterProt (before
 /// the step, with projection), here to reproduce their files.
-struct unit_norm_per_dimension : free_norm {
+struct unit_norm_per_dimension {
   bool before_step = false;
 
   template <class B>

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <plmscope/core/view.hpp>
+#include <plmscope/sae/sae.hpp>
+#include <plmscope/tensor/matrix.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -65,18 +67,30 @@ inline std::vector<double> geometric_median(std::span<const double> rows, std::s
   return g;
 }
 
-/// Sets the decoder bias of an SAE from a batch of rows, at the scale of its normaliser.
+/// Sets the decoder bias of an SAE from a batch of rows, at the scale of its normaliser. For a
+/// transcoder the decoder bias comes from the target rows `y`, and, where nothing centres the input,
+/// the encoder bias becomes -W_e mean(x), so that the average row gives 0 (sparsify).
 template <class Sae, class Rows>
-void initialize_bias(Sae& model, Rows rows, start_bias kind) {
+void initialize_bias(Sae& model, Rows rows, start_bias kind, Rows y = {}) {
+  using backend = typename Sae::backend_type;
+  using real = typename backend::real;
   if (kind == start_bias::unchanged) return;
   auto& be = model.backend();
+  const auto centre = [&](Rows of) {
+    std::vector<double> host(of.size());
+    be.download(of, std::span<double>(host));
+    return geometric_median(host, of.cols(), kind == start_bias::mean ? 0 : std::size_t{100});
+  };
   static_cast<void>(model.centred(rows));
-  const auto normalized = model.normalized();
-  std::vector<double> host(normalized.size());
-  be.download(normalized, std::span<double>(host));
-  const auto g = geometric_median(host, model.d_model(),
-                                  kind == start_bias::mean ? 0 : std::size_t{100});
+  const auto g = centre(model.target(y));
   be.upload(std::span<const double>(g), model.parameters().decoder_bias.all());
+  if (!model.settings().transcodes || model.settings().centring != input_centring::none) return;
+  const auto x = centre(model.normalized());
+  matrix<real, backend> mean(be, 1, model.d_model());
+  be.upload(std::span<const double>(x), mean.all());
+  auto& bias = model.parameters().encoder_bias;
+  be.gemm_nt(mean, model.parameters().encoder, bias);
+  be.scale(bias, real{-1});
 }
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -32,7 +32,7 @@ struct l0_slope {
 /// weight * L0, or with a target weight * (L0 / target - 1)^2, where L0 is the mean number of active
 /// latents of a row (Rajamanoharan et al. 2024, eq. 9 and appendix F). Its gradient reaches learned
 /// thresholds only (`jump_relu`).
-struct l0_penalty : no_penalty {
+struct l0_penalty {
   warmed_weight weight = {};
   double target = 0;
   static constexpr bool counts_active = true;

@@ -5,6 +5,7 @@
 #include <plmscope/sae/parameters.hpp>
 #include <plmscope/tensor/matrix.hpp>
 
+#include <cmath>
 #include <cstddef>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -60,12 +61,14 @@ struct loss_inputs {
   matrix<typename B::real, B>& work;
   matrix<typename B::real, B>& row_work;
   view<B, double> slot;
+  std::size_t blocks = 1;      ///< sites side by side in a row
 };
 
 /// L = mean over rows of |y - y'|^2, summed over dimensions (the default of dictionary_learning and
-/// SAELens) or averaged over them (OpenAI, matryoshka_sae).
+/// SAELens), averaged over them (OpenAI, matryoshka_sae), or averaged over the sites of a crosscoder's
+/// row.
 struct mean_squared_error {
-  enum class dimensions { summed, averaged };
+  enum class dimensions { summed, averaged, averaged_over_sites };
   dimensions over = dimensions::summed;
   loss_space space = loss_space::normalized;
 
@@ -73,8 +76,37 @@ struct mean_squared_error {
   weighted_squares<typename B::real> prepare(B&, const loss_inputs<B>& in) const {
     using real = typename B::real;
     const auto n = static_cast<double>(in.target.rows()) *
-                   (over == dimensions::averaged ? static_cast<double>(in.target.cols()) : 1.0);
+                   (over == dimensions::averaged              ? static_cast<double>(in.target.cols())
+                    : over == dimensions::averaged_over_sites ? static_cast<double>(in.blocks)
+                                                              : 1.0);
     return {.scale = static_cast<real>(1 / n), .weights = in.row_weights.data()};
+  }
+};
+
+/// A loss sum_r scale |e_r|: an unsquared length. A row without error has no gradient.
+template <class Real>
+struct scaled_length {
+  Real scale = 1;
+  PLMSCOPE_HD Real value(std::size_t, Real squared_error) const noexcept {
+    using std::sqrt;
+    return scale * sqrt(squared_error);
+  }
+  PLMSCOPE_HD Real slope(std::size_t, Real squared_error) const noexcept {
+    using std::sqrt;
+    return squared_error > Real{0} ? scale / sqrt(squared_error) : Real{0};
+  }
+};
+
+/// L = mean over rows, and over the sites of a crosscoder's row, of |y - y'|, not squared (InterPLM's
+/// ReLU trainer, the crosscoders of Minder et al. 2025).
+struct mean_error_length {
+  static constexpr loss_space space = loss_space::normalized;
+  static constexpr bool per_block = true;
+
+  template <class B>
+  scaled_length<typename B::real> prepare(B&, const loss_inputs<B>& in) const {
+    using real = typename B::real;
+    return {static_cast<real>(1.0 / static_cast<double>(in.target.rows() * in.blocks))};
   }
 };
 

@@ -25,6 +25,13 @@ struct adam {
     sae_parameters<B> m;
     sae_parameters<B> v;
     std::int64_t t = 0;
+
+    /// f(parameters) for everything that is kept per parameter.
+    template <class F>
+    void for_each_moment(const F& f) {
+      f(m);
+      f(v);
+    }
   };
 
   template <class B>
@@ -67,6 +74,12 @@ struct signum_schedule_free {
     sae_parameters<B> z;
     sae_parameters<B> x;
     std::int64_t t = 0;
+
+    template <class F>
+    void for_each_moment(const F& f) {
+      f(z);
+      f(x);
+    }
   };
 
   template <class B>

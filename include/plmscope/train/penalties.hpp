@@ -17,25 +17,52 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-// A penalty has a state and four moments of a step, all of them optional in effect:
-//   on_values(be, context, state)   adds to `penalised_pull` and `l0_slope`
-//   on_pre(be, context, state)      adds to `dz`, which is then with respect to pre-activations
-//   add_gradient(be, context, gradient, sums, state)   adds to the parameters' gradients; `sums`
-//                                   [1, F] are the sums of dz that also move a shared bias
-//   loss(be, state)                 its value in the last step; waits for the device
+/// A penalty on codes or parameters is a struct with a `template <class B> struct state`, a
+/// `loss(be, state)` (its value in the last step; waits for the device) and, each of them optional:
+///
+///   p.on_values(be, context, state)    adds to `penalised_pull` and `l0_slope`
+///   p.on_pre(be, context, state)       adds to `dz`, which is then with respect to pre-activations
+///   p.add_gradient(be, context, gradient, sums, state)   adds to the parameters' gradients; `sums`
+///                                      [1, F] are the sums of dz, which also move a shared bias
+///   static constexpr bool counts_active   true: needs `context.active`
+///   static constexpr bool wants_dead      true: needs `context.dead`
+///
+/// These call what there is.
+namespace penalty {
+
+template <class P>
+inline constexpr bool counts_active = [] {
+  if constexpr (requires { P::counts_active; }) return P::counts_active;
+  else return false;
+}();
+template <class P>
+inline constexpr bool wants_dead = [] {
+  if constexpr (requires { P::wants_dead; }) return P::wants_dead;
+  else return false;
+}();
+
+template <class P, class B, class State>
+void on_values(const P& p, B& be, step_context<B>& c, State& s) {
+  if constexpr (requires { p.on_values(be, c, s); }) p.on_values(be, c, s);
+}
+template <class P, class B, class State>
+void on_pre(const P& p, B& be, step_context<B>& c, State& s) {
+  if constexpr (requires { p.on_pre(be, c, s); }) p.on_pre(be, c, s);
+}
+template <class P, class B, class State>
+void add_gradient(const P& p, B& be, step_context<B>& c, sae_parameters<B>& gradient, view<B> sums,
+                  State& s) {
+  if constexpr (requires { p.add_gradient(be, c, gradient, sums, s); }) {
+    p.add_gradient(be, c, gradient, sums, s);
+  }
+}
+
+}  // namespace penalty
 
 /// No penalty.
 struct no_penalty {
-  static constexpr bool counts_active = false;  ///< needs `context.active`
-  static constexpr bool wants_dead = false;     ///< needs `context.dead`
   template <class B>
   struct state {};
-  template <class B, class State>
-  void on_values(B&, step_context<B>&, State&) const {}
-  template <class B, class State>
-  void on_pre(B&, step_context<B>&, State&) const {}
-  template <class B, class State>
-  void add_gradient(B&, step_context<B>&, sae_parameters<B>&, view<B>, State&) const {}
   template <class B, class State>
   double loss(B&, State&) const {
     return 0;
@@ -134,7 +161,7 @@ struct on_entry {
 /// weight * mean over rows of sum_i phi(z_i n_i), with n_i = 1, |w_i| or |w_i|^2. Gradients flow into
 /// the lengths. For a gated SAE z_i is the gate's value. Cost: a pass over the entries.
 template <class Shape = linear_shape, class Weight = warmed_weight>
-struct entry_penalty : no_penalty {
+struct entry_penalty {
   Weight weight = {};
   penalised_length length = penalised_length::length;
   Shape shape = {};
@@ -203,10 +230,10 @@ using power_penalty = entry_penalty<power_shape>;
 
 /// Several penalties as one.
 template <class... Penalties>
-struct penalties : no_penalty {
+struct penalties {
   std::tuple<Penalties...> each;
-  static constexpr bool counts_active = (Penalties::counts_active || ...);
-  static constexpr bool wants_dead = (Penalties::wants_dead || ...);
+  static constexpr bool counts_active = (penalty::counts_active<Penalties> || ...);
+  static constexpr bool wants_dead = (penalty::wants_dead<Penalties> || ...);
 
   penalties() = default;
   explicit penalties(Penalties... p) : each(std::move(p)...) {}
@@ -217,16 +244,16 @@ struct penalties : no_penalty {
   };
   template <class B>
   void on_values(B& be, step_context<B>& c, state<B>& s) const {
-    together(s, [&](const auto& p, auto& t) { p.on_values(be, c, t); });
+    together(s, [&](const auto& p, auto& t) { penalty::on_values(p, be, c, t); });
   }
   template <class B>
   void on_pre(B& be, step_context<B>& c, state<B>& s) const {
-    together(s, [&](const auto& p, auto& t) { p.on_pre(be, c, t); });
+    together(s, [&](const auto& p, auto& t) { penalty::on_pre(p, be, c, t); });
   }
   template <class B>
   void add_gradient(B& be, step_context<B>& c, sae_parameters<B>& gradient, view<B> sums,
                     state<B>& s) const {
-    together(s, [&](const auto& p, auto& t) { p.add_gradient(be, c, gradient, sums, t); });
+    together(s, [&](const auto& p, auto& t) { penalty::add_gradient(p, be, c, gradient, sums, t); });
   }
   template <class B>
   double loss(B& be, state<B>& s) const {

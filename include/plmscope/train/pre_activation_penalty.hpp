@@ -76,7 +76,7 @@ struct dead_slope {
 /// The gradient with respect to the pre-activations is a constant per latent minus its active
 /// entries, so that nothing of size [rows, features] is needed. Cost: one column sum of the rows, one
 /// product of a vector with the encoder, one outer product.
-struct pre_activation_penalty : no_penalty {
+struct pre_activation_penalty {
   warmed_weight weight = {};
   bool only_dead = true;
   static constexpr bool counts_active = true;

@@ -4,6 +4,7 @@
 #include <plmscope/core/progress.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
+#include <plmscope/train/dead_latents/resampling.hpp>
 #include <plmscope/train/dictionary_norm.hpp>
 #include <plmscope/train/extra_terms.hpp>
 #include <plmscope/train/initialize.hpp>
@@ -11,6 +12,7 @@
 #include <plmscope/train/l0_penalty.hpp>
 #include <plmscope/train/metrics.hpp>
 #include <plmscope/train/optimizer.hpp>
+#include <plmscope/train/p_annealing.hpp>
 #include <plmscope/train/penalties.hpp>
 #include <plmscope/train/plans.hpp>
 #include <plmscope/train/pre_activation_penalty.hpp>

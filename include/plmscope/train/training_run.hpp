@@ -10,8 +10,10 @@
 #include <plmscope/tensor/matrix.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
 #include <plmscope/train/dead_mask.hpp>
+#include <plmscope/train/dictionary_norm.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/metrics.hpp>
+#include <plmscope/train/penalties.hpp>
 #include <plmscope/train/reconstruction.hpp>
 #include <plmscope/train/rules.hpp>
 #include <plmscope/train/sparsifier_training.hpp>
@@ -61,17 +63,17 @@ class training_run {
     rows_in_batch_ = x.rows();
     policies_.upkeep.before_step(*this, x, upkeep_);
     sparsify_.before_step(be_, model_.sparsifier(), p);
-    policies_.dictionary.before_forward(be_, p);
+    dictionary::before_forward(policies_.dictionary, be_, p);
     forward(x, y);
     const bool aux = dead_loss();
     pull_back();
     backward(aux);
-    policies_.dictionary.before_clip(be_, p, gradient_);
+    dictionary::before_clip(policies_.dictionary, be_, p, gradient_);
     clip();
-    policies_.dictionary.after_clip(be_, p, gradient_);
+    dictionary::after_clip(policies_.dictionary, be_, p, gradient_);
     policies_.optimizer.step(be_, p, gradient_, optimizer_, rate,
                              const_view<backend_type, double>(slot(slot_clip)));
-    policies_.dictionary.after_step(be_, p);
+    dictionary::after_step(policies_.dictionary, be_, p);
     tokens_ += static_cast<std::int64_t>(x.rows());
     policies_.upkeep.after_step(*this, x, y, upkeep_);
     ++step_;
@@ -101,6 +103,7 @@ class training_run {
   Sae& model() noexcept { return model_; }
   backend_type& backend() noexcept { return be_; }
   const codes<backend_type>& last_codes() const noexcept { return z_; }
+  const codes_by_feature<backend_type>& by_feature() const noexcept { return by_feature_; }
   const sae_parameters<backend_type>& gradient() const noexcept { return gradient_; }
   typename optimizer_type::template state<backend_type>& optimizer_state() noexcept {
     return optimizer_;
@@ -146,7 +149,7 @@ class training_run {
     target_ = model_.target(y);
     select();
     if (policies_.dead.count_first) observe();
-    if constexpr (penalty_type::wants_dead) {
+    if constexpr (penalty::wants_dead<penalty_type>) {
       mask_.reshape(be_, 1, model_.features());
       be_.entries(1, model_.features(),
                   dead_mask<real>{dead_.since_fired.data(), policies_.dead.dead_after,
@@ -163,7 +166,7 @@ class training_run {
     policies_.extra.reconstruct(be_, p, result_.aim(), loss, extra_);
     be_.fill(slot(slot_second), 0.0);
     be_.fill(slot(slot_l0), 0.0);
-    if constexpr (penalty_type::counts_active || sparsify_type::pulls) {
+    if constexpr (penalty::counts_active<penalty_type> || sparsify_type::pulls) {
       count_active();
     }
     sparsify_.reconstruct(be_, model_.sparsifier(), context(), loss, slot(slot_second));
@@ -215,7 +218,8 @@ class training_run {
   }
 
   loss_inputs<backend_type> loss_in() {
-    return {rows_, target_, weights_, model_.parameters(), work_, row_work_, slot(slot_main)};
+    return {rows_, target_, weights_, model_.parameters(), work_, row_work_, slot(slot_main),
+            model_.settings().blocks};
   }
 
   typename dead_type::template inputs<backend_type> dead_inputs(cmat residual = {}) {
@@ -261,9 +265,9 @@ class training_run {
   // penalties, then from values to pre-activations
   void pull_back() {
     auto c = context();
-    policies_.penalty.on_values(be_, c, penalty_);
+    penalty::on_values(policies_.penalty, be_, c, penalty_);
     sparsify_.pull(be_, model_.sparsifier(), c);
-    policies_.penalty.on_pre(be_, c, penalty_);
+    penalty::on_pre(policies_.penalty, be_, c, penalty_);
   }
 
   void backward(bool aux) {
@@ -280,7 +284,7 @@ class training_run {
     sparsify_.add_gradient(be_, model_.sparsifier(), c, gradient_);
     if (aux) policies_.dead.backward(be_, dead_inputs(), dead_, gradient_, sums_.all());
     policies_.extra.backward(be_, centred_, gradient_, sums_.all(), extra_);
-    policies_.penalty.add_gradient(be_, c, gradient_, sums_.all(), penalty_);
+    penalty::add_gradient(policies_.penalty, be_, c, gradient_, sums_.all(), penalty_);
     if (!gradient_.skip.empty()) {
       be_.gemm_tn(result_.bias_pull(), model_.normalized(), gradient_.skip);
     }
