@@ -60,7 +60,7 @@ inline double relative(const std::vector<double>& ours, const std::vector<double
 /// threshold than rounding; what follows then differs more. `exact`, the same run in double, tells.
 template <class B>
 deviation follow(const std::filesystem::path& folder, const json& config, run<B>& peer,
-                 run<plmscope::reference>* exact) {
+                 run<plmscope::reference>* exact, double at_least) {
   using real = typename B::real;
   const bool in_double = sizeof(real) == 8;
   const auto trajectory = plmscope::safetensors_file::open(folder / "trajectory.safetensors");
@@ -98,7 +98,7 @@ deviation follow(const std::filesystem::path& folder, const json& config, run<B>
     const double apart = std::abs(peer.loss() - loss[s]) / std::abs(loss[s]);
     if (std::getenv("PLMSCOPE_TRACE")) std::printf("  step %zu loss %.3g\n", s, apart);
     const auto allowed = [&](const std::string& what) {
-      const double limit = limit_after(config, in_double, what);
+      const double limit = std::max(limit_after(config, in_double, what), at_least);
       return unresolved ? std::max(limit, 5e-2) : limit;
     };
     worst.add(apart, allowed("loss"));
@@ -142,7 +142,11 @@ std::size_t walk(const char* label, const Make& make) {
     if (sizeof(typename B::real) < sizeof(double)) {
       exact = make.template operator()<plmscope::reference>(config, init);
     }
-    const deviation d = follow<B>(folder, config, *peer, exact.get());
+    double at_least = 0;
+    if constexpr (requires { make.single_precision_limit(config); }) {
+      if (exact != nullptr) at_least = make.single_precision_limit(config);
+    }
+    const deviation d = follow<B>(folder, config, *peer, exact.get(), at_least);
     golden::report(folder / label, d.value, d.limit);
   }
   return n;
