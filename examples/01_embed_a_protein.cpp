@@ -57,4 +57,5 @@ int main() {
     std::printf("cosine %.2f  %s, %s\n", dot(x, y) / std::sqrt(dot(x, x) * dot(y, y)),
                 names[a].data(), names[b].data());
   }
+  return 0;
 }

@@ -40,4 +40,5 @@ int main() {
                 e.details().expected.c_str(), e.details().found.c_str());
   }
   std::filesystem::remove(file);
+  return 0;
 }

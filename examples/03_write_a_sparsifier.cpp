@@ -57,4 +57,5 @@ int main() {
   train_with<plmscope::top_k>(48);
   train_with<plmscope::top_k>(96);
   train_with<abs_top_k>(48);
+  return 0;
 }

@@ -54,4 +54,5 @@ int main() {
     std::printf("%-25s %11.2f %19.2f\n", concepts.concepts[c].name.c_str(),
                 scores.best[c].held_out.score, baseline[c].held_out.score);
   }
+  return 0;
 }

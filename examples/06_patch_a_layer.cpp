@@ -54,4 +54,5 @@ int main() {
                 to_string(at).c_str(), 100 * (leucine(damaged, here) - low) / (high - low),
                 100 * (leucine(damaged, around) - low) / (high - low));
   }
+  return 0;
 }

@@ -42,4 +42,5 @@ int main() {
                                                             .low_name = "no coupling",
                                                             .high_name = "strong"}));
   std::printf("picture: %s in the folder for temporary files\n", picture.filename().c_str());
+  return 0;
 }

@@ -49,4 +49,5 @@ int main() {
     std::printf("at another layer: %s, the store has %s\n", e.id().data(), e.details().found.c_str());
   }
   std::filesystem::remove_all(folder);
+  return 0;
 }

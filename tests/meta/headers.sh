@@ -13,7 +13,7 @@ mkdir -p "$work"
 check() {
   local header=$1 name=${1//\//.}
   printf '#include <%s>\n#include <%s>\n' "$header" "$header" > "$work/$name.cpp"
-  if ! "${compile[@]}" -O0 -c "$work/$name.cpp" -o "$work/$name.o" > "$work/$name.log" 2>&1; then
+  if ! "${compile[@]}" -fsyntax-only "$work/$name.cpp" > "$work/$name.log" 2>&1; then
     echo "--- $header does not compile alone"
     head -n 30 "$work/$name.log"
     touch "$work/$name.failed"

@@ -7,6 +7,7 @@
 #include <plmscope/tensor/codes.hpp>
 #include <plmscope/tensor/codes_by_feature.hpp>
 #include <plmscope/tensor/matrix.hpp>
+#include <plmscope/train/step_context.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -98,7 +99,7 @@ struct multi_top_k {
   /// Adds to the gradients; `sums` [1, F] are the sums over rows of the derivatives with respect to
   /// pre-activations.
   template <class B>
-  void backward(B& be, const_view<B> centred, sae_parameters<B>& gradient, view<B> sums,
+  void backward(B& be, const step_context<B>& c, sae_parameters<B>& gradient, view<B> sums,
                 state<B>& s) const {
     using real = typename B::real;
     for (std::size_t i = 0; i < levels.size(); ++i) {
@@ -106,12 +107,13 @@ struct multi_top_k {
       auto& l = s.lists[i];
       be.transpose(l.z, l.by_feature);
       be.sparse_backward(l.by_feature, const_view<B>(l.z.values(), 1, l.z.entries()),
-                         const_view<B>(l.dz), const_view<B>(l.g), centred, gradient.decoder,
+                         const_view<B>(l.dz), const_view<B>(l.g), c.centred, gradient.decoder,
                          reaches_encoder ? gradient.encoder.all() : view<B>(),
                          reaches_encoder ? sums : view<B>(), real{1});
       s.bias.reshape(be, 1, l.g.cols());
       be.column_sums(l.g, s.bias);
       be.axpy(real{1}, s.bias, gradient.decoder_bias);
+      if (!gradient.skip.empty()) be.gemm_tn(l.g, c.rows_in, gradient.skip, real{1});
     }
   }
 

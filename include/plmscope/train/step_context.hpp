@@ -22,7 +22,8 @@ struct step_context {
   std::size_t steps;                    ///< of the whole training; 0: not known
   const sae_parameters<B>& parameters;  ///< as the forward pass uses them
   std::size_t blocks;                   ///< parts of a decoder row whose lengths add up (crosscoders)
-  const_view<B> centred;                ///< [m, d_in]
+  const_view<B> rows_in;                ///< [m, d_in] normalised
+  const_view<B> centred;                ///< [m, d_in] less the input's bias
   const_view<B> target;                 ///< [m, d_out]
   codes<B>& z;
   const codes_by_feature<B>& by_feature;

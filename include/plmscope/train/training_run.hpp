@@ -248,6 +248,7 @@ class training_run {
             policies_.steps,
             model_.directions(),
             model_.settings().blocks,
+            model_.normalized(),
             centred_,
             result_.aim(),
             z_,
@@ -281,13 +282,13 @@ class training_run {
       policies_.loss.add_bias_gradient(be_, loss_in(), result_.row_losses(),
                                        gradient_.decoder_bias.all());
     }
+    if (!gradient_.skip.empty()) {
+      be_.gemm_tn(result_.bias_pull(), c.rows_in, gradient_.skip);
+    }
     sparsify_.add_gradient(be_, model_.sparsifier(), c, gradient_);
     if (aux) policies_.dead.backward(be_, dead_inputs(), dead_, gradient_, sums_.all());
-    policies_.extra.backward(be_, centred_, gradient_, sums_.all(), extra_);
+    policies_.extra.backward(be_, c, gradient_, sums_.all(), extra_);
     penalty::add_gradient(policies_.penalty, be_, c, gradient_, sums_.all(), penalty_);
-    if (!gradient_.skip.empty()) {
-      be_.gemm_tn(result_.bias_pull(), model_.normalized(), gradient_.skip);
-    }
     input_bias_gradient(p, c);
     if constexpr (sae_concepts::adds_encoder_bias<typename Sae::sparsifier_type>) {
       be_.copy(cmat(sums_), gradient_.encoder_bias.all());

@@ -168,6 +168,7 @@ struct gated {
     s.sums.reshape(be, 1, s.g.cols());
     be.column_sums(s.g, s.sums);
     be.axpy(real{1}, s.sums, gradient.decoder_bias);
+    if (!gradient.skip.empty()) be.gemm_tn(s.g, c.rows_in, gradient.skip, real{1});
   }
 };
 
