@@ -58,17 +58,21 @@ class reconstruction {
 
   /// Fills dz [1, n] with the derivatives of the loss with respect to the values.
   template <class Plan, class Policy, class Loss>
-  void run(B& be, const Plan& plan, const inputs& in, const Policy&, const Loss& loss, view<B> dz) {
+  void run(B& be, const Plan& plan, const inputs& in, const Policy& policy, const Loss& loss,
+           view<B> dz) {
     const auto& p = in.parameters;
     m_ = in.target.rows();
     d_ = in.target.cols();
     blocks_ = 1;
     parts_ = 1;
     by_part_used_ = false;
+    whole_ = false;
     aim_at(be, in);
     if constexpr (std::is_same_v<Plan, full_reconstruction>) {
       g_.reshape(be, m_, d_);
-      if (per_block<Policy> && in.blocks > 1) {
+      if constexpr (whole_result<Policy>) {
+        as_a_whole(be, policy, p, in.z, dz);
+      } else if (per_block<Policy> && in.blocks > 1) {
         blocks_ = in.blocks;
         block_by_block(be, p, in.z, loss, dz);
       } else {
@@ -76,6 +80,8 @@ class reconstruction {
         be.reconstruct(in.z, p.decoder, p.decoder_bias, aim_, loss, g_, dz, figures_);
       }
     } else {
+      static_assert(!whole_result<Policy>,
+                    "plmscope: a loss of whole results takes full reconstructions");
       prefixes(be, plan(in.step, p.decoder.rows()), p, in.z, loss, dz);
     }
   }
@@ -155,6 +161,22 @@ class reconstruction {
     else return false;
   }();
 
+  template <class Policy>
+  static constexpr bool whole_result =
+      requires(const Policy& p, B& be, const_view<B> x, view<B> g) { p.pull(be, x, x, g); };
+
+  template <class Policy>
+  void as_a_whole(B& be, const Policy& policy, const sae_parameters<B>& p, const codes<B>& z,
+                  view<B> dz) {
+    whole_ = true;
+    result_.reshape(be, m_, d_);
+    figures_.reshape(be, 3, 1);
+    be.decode(z, const_view<B>(p.decoder), const_view<B>(p.decoder_bias), result_.all());
+    const double loss = policy.pull(be, const_view<B>(result_), aim_, g_.all());
+    be.fill(figures_.all(), static_cast<real>(loss));
+    be.sampled_dot(z, const_view<B>(g_), const_view<B>(p.decoder), dz);
+  }
+
   void aim_at(B& be, const inputs& in) {
     aim_ = in.target;
     if (in.parameters.skip.empty()) return;
@@ -223,6 +245,12 @@ class reconstruction {
     zeros_.reshape(be, 1, m_);
     be.fill(zeros_.all(), real{0});
     out.reshape(be, m_, d_);
+    if (whole_) {
+      be.copy(const_view<B>(result_), out.all());
+      be.axpy(real{-1}, aim_, out);
+      be.scale(out, sign);
+      return;
+    }
     const std::size_t width = d_ / blocks_;
     const auto last = const_view<B>(g_.data() + (parts_ - 1) * d_, m_, d_, parts_ * d_);
     for (std::size_t b = 0; b < blocks_; ++b) {
@@ -251,9 +279,11 @@ class reconstruction {
   std::size_t blocks_ = 1;   // parts of a row with losses of their own
   bool by_part_used_ = false;
   bool shares_penalty_ = false;
+  bool whole_ = false;       // the loss took the results as a whole
   const_view<B> aim_;
   matrix<real, B> g_;        // [m parts, d]: row i parts + h is of result h
   matrix<real, B> figures_;  // [3, m parts] or [3, m blocks]
+  matrix<real, B> result_;   // [m, d], when the loss took them as a whole
   matrix<real, B> residual_, scratch_, skip_aim_, row_work_, zeros_, part_dz_;
   matrix<real, B> shares_, latent_shares_;
   matrix<std::uint32_t, B> ends_;

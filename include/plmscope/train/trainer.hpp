@@ -16,6 +16,7 @@
 #include <plmscope/train/penalties.hpp>
 #include <plmscope/train/plans.hpp>
 #include <plmscope/train/pre_activation_penalty.hpp>
+#include <plmscope/train/row_pair.hpp>
 #include <plmscope/train/rules.hpp>
 #include <plmscope/train/schedule.hpp>
 #include <plmscope/train/training_run.hpp>
@@ -36,7 +37,7 @@ namespace plmscope::inline PLMSCOPE_ABI {
 ///   fit(sae, reader, plmscope::progress_bar{});
 ///
 /// A reader has `const_view<B> next(B&, std::size_t rows)`: the next rows [rows, d], in random
-/// order, without end. A callback is called with `training_metrics` every `log_every` steps and
+/// order, without end; for a transcoder it returns a `row_pair<B>` (`transcoded_rows`). A callback is called with `training_metrics` every `log_every` steps and
 /// after the last.
 template <class Optimizer = adam, class Schedule = warmup_decay, class Loss = mean_squared_error,
           class Penalty = no_penalty, class Dead = aux_k, class Dictionary = unit_norm,
@@ -70,11 +71,11 @@ struct trainer {
     const auto start = std::chrono::steady_clock::now();
     training_metrics last;
     for (std::size_t s = 0; s < steps; ++s) {
-      const auto rows = reader.next(be, batch);
+      const auto [rows, target] = pair_of(reader.next(be, batch));
       if (rows.rows() == 0) throw error(rules::train_no_rows, {.remedy = "give at least one protein"});
-      if (s == 0) initialize_bias(model, rows, bias);
+      if (s == 0) initialize_bias(model, rows, bias, target);
       const double rate = optimizer.lr * schedule(s, steps);
-      run.step(rows, rate);
+      run.step(rows, rate, target);
       const bool final = s + 1 == steps;
       if (!final && (log_every == 0 || s % log_every != 0)) continue;
       last = run.metrics();
