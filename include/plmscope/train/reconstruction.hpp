@@ -23,14 +23,14 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 namespace reconstruction_detail {
 
-/// out[i] = 1 / slope of the last of `parts` results of row i; 0 where the slope is 0.
+/// out[i] = 1 / slopes[i parts]; 0 where the slope is 0.
 template <class Real>
 struct inverse_slope {
   const Real* slopes;
   std::size_t parts;
   Real* out;
   PLMSCOPE_HD void operator()(std::size_t, std::size_t i) const {
-    const Real s = slopes[i * parts + parts - 1];
+    const Real s = slopes[i * parts];
     out[i] = s == Real{0} ? Real{0} : 1 / s;
   }
 };
@@ -106,10 +106,14 @@ class reconstruction {
   }
 
   /// aim - result, [m, d], of the whole dictionary. (Once `add_pull` was called it holds that, too.)
-  const_view<B> residual(B& be) {
-    error(be, real{-1}, residual_);
+  const_view<B> residual(B& be) { return residual(be, parts_ - 1); }
+  /// aim - result of one prefix, counted from 0; valid until the next call. Where results h and later
+  /// have shares s and errors e, g_h - g_(h+1) = s_h e_h.
+  const_view<B> residual(B& be, std::size_t part) {
+    error(be, real{-1}, residual_, part);
     return residual_;
   }
+  std::size_t parts() const noexcept { return parts_; }
 
   /// Adds a derivative with respect to the whole result, and pulls all of it back again.
   void add_pull(B& be, const_view<B> pull, const codes<B>& z, const sae_parameters<B>& p,
@@ -133,7 +137,7 @@ class reconstruction {
 
   /// Figures on the whole result; `target` with the skip map's part in it.
   void figures(B& be, const_view<B> target, training_metrics& out) {
-    error(be, real{1}, residual_);
+    error(be, real{1}, residual_, parts_ - 1);
     scatter_around_mean(be, target, scratch_, slot_.all());
     const double total = read(be);
     scatter_around_mean(be, const_view<B>(residual_), scratch_, slot_.all());
@@ -239,8 +243,8 @@ class reconstruction {
     be.upload(std::span<const double>(each), latent_shares_.all());
   }
 
-  // out = sign (result - aim) of the whole dictionary. Each row of g is its slope times that.
-  void error(B& be, real sign, matrix<real, B>& out) {
+  // out = sign (result - aim) of one prefix: g_h - g_(h+1) over its slope.
+  void error(B& be, real sign, matrix<real, B>& out, std::size_t part) {
     row_work_.reshape(be, 1, m_);
     zeros_.reshape(be, 1, m_);
     be.fill(zeros_.all(), real{0});
@@ -252,14 +256,23 @@ class reconstruction {
       return;
     }
     const std::size_t width = d_ / blocks_;
-    const auto last = const_view<B>(g_.data() + (parts_ - 1) * d_, m_, d_, parts_ * d_);
+    const auto of = [&](std::size_t h) {
+      return const_view<B>(g_.data() + h * d_, m_, d_, parts_ * d_);
+    };
+    auto from = of(part);
+    if (part + 1 < parts_) {
+      scratch_.reshape(be, m_, d_);
+      be.copy(from, scratch_.all());
+      be.axpy(real{-1}, of(part + 1), scratch_);
+      from = scratch_;
+    }
     for (std::size_t b = 0; b < blocks_; ++b) {
       const auto slopes = const_view<B>(figures_).row_range(2, 1).col_range(b * m_ * (blocks_ > 1),
                                                                            m_ * parts_);
-      be.entries(1, m_, reconstruction_detail::inverse_slope<real>{slopes.data(), parts_,
+      be.entries(1, m_, reconstruction_detail::inverse_slope<real>{slopes.data() + part, parts_,
                                                                    row_work_.data()});
       be.scale(row_work_, sign);
-      be.affine_rows(last.col_range(b * width, width), const_view<B>(zeros_),
+      be.affine_rows(from.col_range(b * width, width), const_view<B>(zeros_),
                      const_view<B>(row_work_), out.all().col_range(b * width, width));
     }
   }

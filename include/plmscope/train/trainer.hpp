@@ -4,6 +4,7 @@
 #include <plmscope/core/progress.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
+#include <plmscope/train/dead_latents/aux_k_by_level.hpp>
 #include <plmscope/train/dead_latents/resampling.hpp>
 #include <plmscope/train/dictionary_norm.hpp>
 #include <plmscope/train/extra_terms.hpp>

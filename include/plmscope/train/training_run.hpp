@@ -224,7 +224,7 @@ class training_run {
 
   typename dead_type::template inputs<backend_type> dead_inputs(cmat residual = {}) {
     return {model_.directions(), centred_,      target_,              residual,
-            cmat(weights_),      cmat(offset_), model_.rank_scale()};
+            cmat(weights_),      cmat(offset_), model_.rank_scale(),   &result_};
   }
 
   bool dead_loss() {

@@ -9,6 +9,7 @@
 #include <plmscope/tensor/codes_by_feature.hpp>
 #include <plmscope/tensor/matrix.hpp>
 #include <plmscope/train/losses.hpp>
+#include <plmscope/train/reconstruction.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -86,6 +87,7 @@ struct aux_k {
     const_view<B> row_weights;      ///< [1, m] squared deviations for losses at raw scale, or empty
     const_view<B> row_offset;       ///< [1, m] mean / deviation for `with_bias`, or empty
     const_view<B> row_lengths;      ///< [1, F] when selection ranks by a_i |w_i|, or empty
+    reconstruction<B>* result = nullptr;  ///< for the residuals of prefixes
   };
 
   /// Counts the dead. To count is to wait for the device, so where all latents have fired lately, the
