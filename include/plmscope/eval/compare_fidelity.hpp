@@ -33,15 +33,17 @@ inline void check_alike(const fidelity& a, const fidelity& b, std::string_view d
     const auto& x = a.of_protein[p];
     const auto& y = b.of_protein[p];
     if (x.residues == y.residues && x.scored == y.scored && x.losses[0] == y.losses[0]) continue;
-    refuse("protein " + std::to_string(p) + " is another one, masked otherwise, or of another model");
+    refuse("protein " + std::to_string(p) +
+           " is another one, masked otherwise, or of another model");
   }
 }
 
 }  // namespace fidelity_detail
 
 /// a - b, figure by figure, for two SAEs measured on the same proteins, with the intervals of the
-/// difference: far narrower than those of the two, because both meet the same proteins. Figures
-/// that need whole rows have no interval. Errors: eval.135.
+/// difference, for which both meet the same resampled corpora: a difference is known better than
+/// either number when the same proteins are hard for both. Figures that need whole rows have no
+/// interval. Errors: eval.135.
 template <fidelity_definition Definition = fidelity_by::standard>
 std::array<estimate, fidelity_figure_count> compare_fidelity(const fidelity& a, const fidelity& b,
                                                              const Definition& definition = {},
@@ -56,7 +58,8 @@ std::array<estimate, fidelity_figure_count> compare_fidelity(const fidelity& a, 
   std::array<estimate, fidelity_figure_count> out;
   for (std::size_t f = 0; f < out.size(); ++f) {
     out[f].value = a.figures[f].value - b.figures[f].value;
-    if (!out[f].defined()) out[f].why = a.figures[f].defined() ? b.figures[f].why : a.figures[f].why;
+    if (!out[f].defined())
+      out[f].why = a.figures[f].defined() ? b.figures[f].why : a.figures[f].why;
   }
   if (of_a.proteins() < 2) return out;
   std::vector<std::vector<double>> values(fidelity_figure_count);

@@ -35,10 +35,10 @@ struct fidelity_options {
 /// How much of a language model's behaviour survives an SAE.
 struct fidelity {
   std::string definition;
-  std::string defect;  ///< what is wrong with the definition; empty where nothing is
-  site at;             ///< where states were replaced
-  std::size_t proteins = 0;     ///< with residues
-  std::size_t skipped = 0;      ///< without
+  std::string defect;        ///< what is wrong with the definition; empty where nothing is
+  site at;                   ///< where states were replaced
+  std::size_t proteins = 0;  ///< with residues
+  std::size_t skipped = 0;   ///< without
   std::size_t residues = 0;
   std::size_t predictions = 0;  ///< with a loss
   bool masked = false;
@@ -72,19 +72,17 @@ struct fidelity {
 template <fidelity_definition Definition = fidelity_by::standard, class Model, class Sae,
           class Progress = no_progress>
 fidelity measure_fidelity(Model& model, const site& at, Sae& sae,
-                          std::span<const std::string> sequences,
-                          const Definition& definition = {}, const fidelity_options& options = {},
-                          Progress&& report = {}) {
+                          std::span<const std::string> sequences, const Definition& definition = {},
+                          const fidelity_options& options = {}, Progress&& report = {}) {
   static_assert(require_language_model<Model>::value);
   constexpr fidelity_protocol protocol = Definition::protocol;
-  static_assert(protocol.replaced == fidelity_rows::all ||
-                    protocol.measured == fidelity_rows::residues,
-                "plmscope: a definition of fidelity measures rows that the SAE replaces");
+  static_assert(
+      protocol.replaced == fidelity_rows::all || protocol.measured == fidelity_rows::residues,
+      "plmscope: a definition of fidelity measures rows that the SAE replaces");
   const fidelity_masking masking =
-      options.masking ? *options.masking
-      : protocol.masked_share > 0
-          ? fidelity_masking::share_of(protocol.masked_share, options.seed)
-          : fidelity_masking::none();
+      options.masking             ? *options.masking
+      : protocol.masked_share > 0 ? fidelity_masking::share_of(protocol.masked_share, options.seed)
+                                  : fidelity_masking::none();
   fidelity out;
   out.definition = Definition::id;
   out.defect = Definition::defect;

@@ -76,7 +76,8 @@ struct interprot {
 struct reticular {
   static constexpr std::string_view id = "reticular";
   static constexpr std::string_view defect =
-      "the SAE of resid_post.L reads and replaces resid_post.L+1, another layer than it was trained "
+      "the SAE of resid_post.L reads and replaces resid_post.L+1, another layer than it was "
+      "trained "
       "on; else as interplm";
   static constexpr fidelity_protocol protocol{.replaced = fidelity_rows::all,
                                               .ablated = fidelity_rows::all,

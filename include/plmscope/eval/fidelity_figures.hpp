@@ -22,15 +22,15 @@ enum class fidelity_figure : std::size_t {
   loss_spliced,
   loss_zero,
   loss_mean,
-  recovered_zero,     ///< share of the loss that the SAE brings back from zero ablation
-  recovered_mean,     ///< ... from mean ablation
-  kl_spliced,         ///< KL(clean || spliced)
+  recovered_zero,  ///< share of the loss that the SAE brings back from zero ablation
+  recovered_mean,  ///< ... from mean ablation
+  kl_spliced,      ///< KL(clean || spliced)
   kl_zero,
   kl_mean,
   kl_recovered_zero,  ///< 1 - kl_spliced / kl_zero
   kl_recovered_mean,
-  agreement,          ///< share of predictions whose first choice stays
-  accuracy_clean,     ///< share of predictions whose first choice is right
+  agreement,       ///< share of predictions whose first choice stays
+  accuracy_clean,  ///< share of predictions whose first choice is right
   accuracy_spliced,
   fvu,
   explained_variance,  ///< as the definition has it
@@ -40,13 +40,27 @@ enum class fidelity_figure : std::size_t {
   relative_bias,
   l0
 };
-inline constexpr std::array<std::string_view, 21> fidelity_figure_names{
-    "loss_clean",        "loss_spliced",     "loss_zero",          "loss_mean",
-    "recovered_zero",    "recovered_mean",   "kl_spliced",         "kl_zero",
-    "kl_mean",           "kl_recovered_zero", "kl_recovered_mean", "agreement",
-    "accuracy_clean",    "accuracy_spliced", "fvu",                "explained_variance",
-    "mean_squared_error", "cosine",          "length_ratio",       "relative_bias",
-    "l0"};
+inline constexpr std::array<std::string_view, 21> fidelity_figure_names{"loss_clean",
+                                                                        "loss_spliced",
+                                                                        "loss_zero",
+                                                                        "loss_mean",
+                                                                        "recovered_zero",
+                                                                        "recovered_mean",
+                                                                        "kl_spliced",
+                                                                        "kl_zero",
+                                                                        "kl_mean",
+                                                                        "kl_recovered_zero",
+                                                                        "kl_recovered_mean",
+                                                                        "agreement",
+                                                                        "accuracy_clean",
+                                                                        "accuracy_spliced",
+                                                                        "fvu",
+                                                                        "explained_variance",
+                                                                        "mean_squared_error",
+                                                                        "cosine",
+                                                                        "length_ratio",
+                                                                        "relative_bias",
+                                                                        "l0"};
 inline constexpr std::size_t fidelity_figure_count = fidelity_figure_names.size();
 
 namespace fidelity_detail {
@@ -94,8 +108,9 @@ contribution contribution_of(const protein_fidelity& p, const Definition& defini
   out.scored = weight(p.scored);
   out.compared = weight(p.compared);
   using enum fidelity_condition;
-  const std::array<double, 2> shares{definition.recovered(p.loss(clean), p.loss(spliced), p.loss(zero)),
-                                     definition.recovered(p.loss(clean), p.loss(spliced), p.loss(mean))};
+  const std::array<double, 2> shares{
+      definition.recovered(p.loss(clean), p.loss(spliced), p.loss(zero)),
+      definition.recovered(p.loss(clean), p.loss(spliced), p.loss(mean))};
   for (std::size_t a = 0; a < 2; ++a) {
     if (!std::isfinite(shares[a])) continue;
     out.shares[a] = shares[a];
@@ -163,8 +178,10 @@ inline std::string_view reason(fidelity_figure f, const contribution& c,
   if (f == relative_bias) return "reconstructions are at right angles to states";
   if (f >= mean_squared_error) return "no row is measured";
   if (!protocol.runs_model) return "this definition runs no language model";
-  const bool of_zero = f == loss_zero || f == recovered_zero || f == kl_zero || f == kl_recovered_zero;
-  const bool of_mean = f == loss_mean || f == recovered_mean || f == kl_mean || f == kl_recovered_mean;
+  const bool of_zero =
+      f == loss_zero || f == recovered_zero || f == kl_zero || f == kl_recovered_zero;
+  const bool of_mean =
+      f == loss_mean || f == recovered_mean || f == kl_mean || f == kl_recovered_mean;
   if ((of_zero && !ran.zero) || (of_mean && !ran.mean)) return "this ablation was not asked for";
   if (c.scored == 0) return "no prediction is scored";
   if (f == kl_recovered_zero || f == kl_recovered_mean) return "the ablation changes nothing";

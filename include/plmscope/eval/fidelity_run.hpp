@@ -28,8 +28,7 @@ namespace plmscope::inline PLMSCOPE_ABI {
 template <class Model>
 class fidelity_run {
  public:
-  fidelity_run(Model& model, const fidelity_protocol& protocol,
-               std::vector<protein_fidelity>& into)
+  fidelity_run(Model& model, const fidelity_protocol& protocol, std::vector<protein_fidelity>& into)
       : model_(&model), protocol_(protocol), into_(&into), batch_(make_batch(model)) {}
 
   std::size_t rows() const noexcept { return batch_.rows(); }

@@ -109,8 +109,8 @@ class reconstruction_meter {
       to.cosines += both > 0 ? at(products, r) / both : 0;
       to.length_ratios += rebuilt_length / length;
       to.row_shares += 1 - at(squared_error, r) / at(variance, r);
-      to.entries += offsets_.empty() ? not_defined
-                                     : static_cast<double>(offsets_[r + 1] - offsets_[r]);
+      to.entries +=
+          offsets_.empty() ? not_defined : static_cast<double>(offsets_[r + 1] - offsets_[r]);
     }
     sum_.reshape(be, 1, error_.cols());
     be.column_sums(const_view<Backend>(error_.all().row_range(first, count)), sum_.all());

@@ -14,15 +14,15 @@ namespace plmscope::inline PLMSCOPE_ABI {
 struct reconstruction_moments {
   std::size_t rows = 0;
   std::size_t width = 0;
-  double squared_error = 0;    ///< sum |e|^2
-  double variance = 0;         ///< sum |x - m|^2 with m the mean row of the whole corpus
-  double squares = 0;          ///< sum |x|^2
-  double rebuilt_squares = 0;  ///< sum |x'|^2
-  double products = 0;         ///< sum <x, x'>
-  double cosines = 0;          ///< sum <x, x'> / (|x| |x'|); a row of zeros counts as 0
-  double length_ratios = 0;    ///< sum |x'| / |x|
-  double row_shares = 0;       ///< sum 1 - |e|^2 / |x - m|^2
-  double entries = 0;          ///< active latents; NaN where the SAE shows no codes
+  double squared_error = 0;            ///< sum |e|^2
+  double variance = 0;                 ///< sum |x - m|^2 with m the mean row of the whole corpus
+  double squares = 0;                  ///< sum |x|^2
+  double rebuilt_squares = 0;          ///< sum |x'|^2
+  double products = 0;                 ///< sum <x, x'>
+  double cosines = 0;                  ///< sum <x, x'> / (|x| |x'|); a row of zeros counts as 0
+  double length_ratios = 0;            ///< sum |x'| / |x|
+  double row_shares = 0;               ///< sum 1 - |e|^2 / |x - m|^2
+  double entries = 0;                  ///< active latents; NaN where the SAE shows no codes
   std::vector<double> error_sum = {};  ///< sum e [width]; empty where nobody kept it
 
   /// Fraction of variance unexplained, sum |e|^2 / sum |x - m|^2: 0 is perfect, 1 is no better
