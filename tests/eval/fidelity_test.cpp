@@ -354,6 +354,22 @@ TEST_CASE("an ablation that does not harm leaves nothing to recover") {
   CHECK(f[fidelity_figure::kl_recovered_zero].why == "the ablation changes nothing");
 }
 
+TEST_CASE("ESM-C too") {
+  for (const auto& path : golden::files("esmc_synthetic", ".model.safetensors")) {
+    auto model = plmscope::any_model<>::load(path);
+    CHECK_FALSE(plmscope::has_token_dropout(model));
+    perfect same;
+    const auto f =
+        measure_fidelity(model, plmscope::resid_post{1}, same, proteins(), by::interprot{});
+    CHECK(f[fidelity_figure::kl_spliced].value == 0);
+    CHECK(f[fidelity_figure::fvu].value == 0);
+    CHECK(f[fidelity_figure::kl_zero].value > 0);
+    CHECK(f[fidelity_figure::loss_zero].value != f[fidelity_figure::loss_clean].value);
+  }
+  auto esm = mini();
+  CHECK(plmscope::has_token_dropout(esm));
+}
+
 TEST_CASE("progress counts to the end") {
   auto esm = mini();
   auto sae = random_sae(esm);

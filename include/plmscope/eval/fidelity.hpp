@@ -66,7 +66,7 @@ struct fidelity {
 /// of explained variance that needs whole rows has none, nor has a single protein).
 ///
 /// The numbers do not depend on threads, on how proteins are packed, or on anything but the input;
-/// with OpenBLAS up to rounding. Memory: one batch, about 300 bytes a protein. Cost: 4 forward
+/// with OpenBLAS up to rounding. Memory: one batch, about 500 bytes a protein. Cost: 4 forward
 /// passes (2 less without ablations) of every sequence the masking makes and 1 as far as the site,
 /// 2 with masks. Errors: eval.130 to eval.134, those of model and tokenizer.
 template <fidelity_definition Definition = fidelity_by::standard, class Model, class Sae,

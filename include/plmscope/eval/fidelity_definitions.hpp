@@ -52,19 +52,19 @@ struct interplm {
   }
 };
 
-/// InterProt (Adams et al. 2025), `validation_metrics.py`. Its model runs without ESM-2's
-/// token-dropout factor 0.88; here the model runs as it was trained.
+/// InterProt (Adams et al. 2025), `validation_metrics.py` and `esm_wrapper.py`.
 struct interprot {
   static constexpr std::string_view id = "interprot";
   static constexpr std::string_view defect =
       "the model sees the residues it predicts; <cls> and <eos> are rewritten, and counted as "
-      "predictions; a mean of ratios, which proteins with a small denominator decide; the original "
-      "runs ESM-2 without its token-dropout factor";
+      "predictions; a mean of ratios, which proteins with a small denominator decide; ESM-2 runs "
+      "without its token-dropout factor, on embeddings it was not trained with";
   static constexpr fidelity_protocol protocol{.replaced = fidelity_rows::all,
                                               .ablated = fidelity_rows::all,
                                               .scored = fidelity_rows::all,
                                               .measured = fidelity_rows::all,
-                                              .average = fidelity_average::ratios};
+                                              .average = fidelity_average::ratios,
+                                              .token_dropout = false};
   double recovered(double clean, double spliced, double ablated) const noexcept {
     return share_recovered(clean, spliced, ablated);
   }
@@ -77,8 +77,7 @@ struct reticular {
   static constexpr std::string_view id = "reticular";
   static constexpr std::string_view defect =
       "the SAE of resid_post.L reads and replaces resid_post.L+1, another layer than it was "
-      "trained "
-      "on; else as interplm";
+      "trained on; else as interplm";
   static constexpr fidelity_protocol protocol{.replaced = fidelity_rows::all,
                                               .ablated = fidelity_rows::all,
                                               .average = fidelity_average::proteins,

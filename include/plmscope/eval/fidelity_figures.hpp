@@ -40,27 +40,13 @@ enum class fidelity_figure : std::size_t {
   relative_bias,
   l0
 };
-inline constexpr std::array<std::string_view, 21> fidelity_figure_names{"loss_clean",
-                                                                        "loss_spliced",
-                                                                        "loss_zero",
-                                                                        "loss_mean",
-                                                                        "recovered_zero",
-                                                                        "recovered_mean",
-                                                                        "kl_spliced",
-                                                                        "kl_zero",
-                                                                        "kl_mean",
-                                                                        "kl_recovered_zero",
-                                                                        "kl_recovered_mean",
-                                                                        "agreement",
-                                                                        "accuracy_clean",
-                                                                        "accuracy_spliced",
-                                                                        "fvu",
-                                                                        "explained_variance",
-                                                                        "mean_squared_error",
-                                                                        "cosine",
-                                                                        "length_ratio",
-                                                                        "relative_bias",
-                                                                        "l0"};
+// clang-format off
+inline constexpr std::array<std::string_view, 21> fidelity_figure_names{
+    "loss_clean", "loss_spliced", "loss_zero", "loss_mean", "recovered_zero", "recovered_mean",
+    "kl_spliced", "kl_zero", "kl_mean", "kl_recovered_zero", "kl_recovered_mean", "agreement",
+    "accuracy_clean", "accuracy_spliced", "fvu", "explained_variance", "mean_squared_error",
+    "cosine", "length_ratio", "relative_bias", "l0"};
+// clang-format on
 inline constexpr std::size_t fidelity_figure_count = fidelity_figure_names.size();
 
 namespace fidelity_detail {

@@ -9,6 +9,7 @@
 #include <plmscope/eval/reconstruction_meter.hpp>
 #include <plmscope/eval/rules.hpp>
 #include <plmscope/eval/spliced_states.hpp>
+#include <plmscope/eval/without_token_dropout.hpp>
 #include <plmscope/plm/edit.hpp>
 #include <plmscope/plm/hook.hpp>
 #include <plmscope/plm/language_model.hpp>
@@ -44,6 +45,7 @@ class passes {
         protocol_(protocol),
         masking_(&masking),
         ran_(ran),
+        first_(!protocol.token_dropout && !masking.masks() && has_token_dropout(model)),
         limit_(tokens_per_batch),
         report_(&report),
         batch_(make_batch(model)) {
@@ -65,14 +67,15 @@ class passes {
     for (std::size_t p = 0; p < sequences_.size(); ++p) out[p].residues = residues_[p];
     auto& be = model_->backend();
     state_sums<backend> sums(at_, model_->width(at_));
-    each_batch([&](const auto& batch, const auto&) { model_->forward(batch, sums); });
+    each_batch(
+        [&](const auto& batch, const auto&) { model_->forward(batch, hooks{first_, sums}); });
     const auto mean = sums.mean(protocol_.measured);
     reconstruction_meter<backend> meter(be, protocol_.measured, mean);
     if (separately()) {
       spliced_states<Sae, backend> splice(*sae_, at_, protocol_.replaced, &meter);
       each_batch([&](const auto& batch, const auto& proteins) {
         aim(meter, proteins, out);
-        model_->forward(batch, splice);
+        model_->forward(batch, hooks{first_, splice});
       });
     }
     if (protocol_.runs_model) run_model(meter, sums.mean(protocol_.ablated), out);
@@ -89,7 +92,7 @@ class passes {
     edits<backend> means({set_state(at_, mean, where)});
     spliced_states<Sae, backend> splice(*sae_, at_, protocol_.replaced,
                                         separately() ? nullptr : &meter);
-    fidelity_run<Model> run(*model_, protocol_, out);
+    fidelity_run<Model> run(*model_, protocol_, first_, out);
     const auto flush = [&] {
       if (run.rows() == 0) return;
       const auto under = [&](fidelity_condition condition, auto&& hook) {
@@ -212,6 +215,7 @@ class passes {
   fidelity_protocol protocol_;
   const fidelity_masking* masking_;
   ablations_run ran_;
+  without_token_dropout first_;
   std::size_t limit_;
   Progress* report_;
   typename Model::batch_type batch_;

@@ -35,6 +35,8 @@ struct fidelity_protocol {
   fidelity_average average = fidelity_average::tokens;
   /// The state is replaced so many blocks after the SAE's own site.
   std::size_t blocks_later = 0;
+  /// false: unmasked sequences run without ESM-2's factor (`without_token_dropout`).
+  bool token_dropout = true;
   bool runs_model = true;  ///< false: reconstruction only
   /// Share of residues masked unless the user says otherwise; 0: none, as published systems do.
   double masked_share = 0;

@@ -5,6 +5,7 @@
 #include <plmscope/eval/fidelity_protocol.hpp>
 #include <plmscope/eval/protein_fidelity.hpp>
 #include <plmscope/eval/rules.hpp>
+#include <plmscope/eval/without_token_dropout.hpp>
 #include <plmscope/plm/collect.hpp>
 #include <plmscope/plm/hook.hpp>
 #include <plmscope/plm/language_model.hpp>
@@ -18,6 +19,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -28,8 +30,14 @@ namespace plmscope::inline PLMSCOPE_ABI {
 template <class Model>
 class fidelity_run {
  public:
-  fidelity_run(Model& model, const fidelity_protocol& protocol, std::vector<protein_fidelity>& into)
-      : model_(&model), protocol_(protocol), into_(&into), batch_(make_batch(model)) {}
+  /// `first` is a hook that every condition begins with.
+  fidelity_run(Model& model, const fidelity_protocol& protocol, without_token_dropout first,
+               std::vector<protein_fidelity>& into)
+      : model_(&model),
+        protocol_(protocol),
+        first_(std::move(first)),
+        into_(&into),
+        batch_(make_batch(model)) {}
 
   std::size_t rows() const noexcept { return batch_.rows(); }
   const typename Model::batch_type& batch() const noexcept { return batch_; }
@@ -72,7 +80,7 @@ class fidelity_run {
   template <class Hook>
   void run(fidelity_condition condition, Hook&& hook) {
     keep_.clear();
-    model_->forward(batch_, hooks{hook, keep_});
+    model_->forward(batch_, hooks{first_, hook, keep_});
     const std::size_t width = keep_.width(logits{});
     const auto rows = keep_.states(logits{});
     const auto c = static_cast<std::size_t>(condition);
@@ -125,6 +133,7 @@ class fidelity_run {
 
   Model* model_;
   fidelity_protocol protocol_;
+  without_token_dropout first_;
   std::vector<protein_fidelity>* into_;
   typename Model::batch_type batch_;
   std::vector<std::size_t> proteins_;

@@ -97,6 +97,7 @@ def kl(p, q):
 def evaluate(forward, sae, proteins, masks, protocol):
     """Every figure; `protocol` has the sets of rows and the kind of mean."""
     layer = LAYER + protocol.get("blocks_later", 0)
+    forward.model.esm.embeddings.token_dropout = protocol.get("token_dropout", True)
     plain = [tokens_of(p) for p in proteins]
     states = [forward(ids, layer)[1] for ids in plain]
     rows = lambda which, n: torch.ones(n, dtype=torch.bool) if which == "all" else inner(n)
@@ -183,7 +184,7 @@ RES, ALL = "residues", "all"
 PROTOCOLS = {
     "standard": dict(replaced=RES, ablated=RES, scored=RES, measured=RES, average="tokens", masked=True, formula="share", explained="fvu"),
     "interplm": dict(replaced=ALL, ablated=ALL, scored=RES, measured=RES, average="proteins", formula="clipped", explained="offset"),
-    "interprot": dict(replaced=ALL, ablated=ALL, scored=ALL, measured=ALL, average="ratios", formula="share", explained="none"),
+    "interprot": dict(replaced=ALL, ablated=ALL, scored=ALL, measured=ALL, average="ratios", formula="share", explained="none", token_dropout=False),
     "reticular": dict(replaced=ALL, ablated=ALL, scored=RES, measured=RES, average="proteins", formula="clipped", explained="offset", blocks_later=1),
     "gujral": dict(measured=RES, explained="none", no_model=True),
     "bionemo": dict(replaced=RES, ablated=RES, scored=RES, measured=RES, average="tokens", formula="epsilon", explained="offset"),
