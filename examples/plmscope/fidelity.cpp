@@ -190,9 +190,8 @@ void add_fidelity(CLI::App& app) {
                 "Folder, file or name (facebook/esm2_t6_8M_UR50D) of the model it belongs to")
       ->required();
   c->add_option("--proteins", o->proteins,
-                "FASTA or UniProt TSV, plain or gzip, - for standard input (FASTA); else the "
-                "bundled proteins");
-  c->add_option("--first", o->first, "Only so many of the proteins")->check(CLI::PositiveNumber);
+                "FASTA or UniProt TSV, plain or gzip; else the bundled proteins");
+  c->add_option("--first", o->first, "Only so many of the proteins")->check(CLI::Range(1, 1 << 30));
   c->add_option("--definition", o->definition,
                 "Whose numbers: standard, or those of published code, defects included")
       ->check(CLI::IsMember(definition_names()))
