@@ -47,5 +47,6 @@ void add_harvest(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_train(CLI::App& app);
 void add_concepts(CLI::App& app);
+void add_fidelity(CLI::App& app);
 void add_ask(CLI::App& app);
 void add_demo(CLI::App& app);

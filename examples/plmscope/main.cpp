@@ -89,6 +89,7 @@ int main(int argc, char** argv) {
   add_ask(app);
   add_train(app);
   add_concepts(app);
+  add_fidelity(app);
   add_embed(app);
   add_contacts(app);
   add_score(app);
