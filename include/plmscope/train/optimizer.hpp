@@ -25,6 +25,13 @@ struct adam {
     sae_parameters<B> m;
     sae_parameters<B> v;
     std::int64_t t = 0;
+
+    template <class F>
+    void fields(const F& f) {
+      f("m", m);
+      f("v", v);
+      f("t", t);
+    }
   };
 
   template <class B>
@@ -67,6 +74,13 @@ struct signum_schedule_free {
     sae_parameters<B> z;
     sae_parameters<B> x;
     std::int64_t t = 0;
+
+    template <class F>
+    void fields(const F& f) {
+      f("z", z);
+      f("x", x);
+      f("t", t);
+    }
   };
 
   template <class B>

@@ -147,6 +147,11 @@ struct entry_penalty : no_penalty {
     matrix<double, B> slot;
     typename Weight::state weight;
     double factor = 0;  ///< weight / rows of the last step
+
+    template <class F>
+    void fields(const F& f) {
+      f("weight", weight);
+    }
   };
 
   template <class B>
@@ -211,9 +216,19 @@ struct penalties : no_penalty {
   penalties() = default;
   explicit penalties(Penalties... p) : each(std::move(p)...) {}
 
+  template <class F>
+  void settings(const F& f) const {
+    f(each);
+  }
+
   template <class B>
   struct state {
     std::tuple<typename Penalties::template state<B>...> each;
+
+    template <class F>
+    void fields(const F& f) {
+      f("each", each);
+    }
   };
   template <class B>
   void on_values(B& be, step_context<B>& c, state<B>& s) const {
