@@ -30,12 +30,11 @@ bool same_bits(const T& a, const T& b) {
 /// Everything but the seconds.
 inline bool same(const outcome& a, const outcome& b) {
   const auto &m = a.metrics, &n = b.metrics;
-  return a.parameters == b.parameters && same_bits(a.threshold, b.threshold) &&
-         m.step == n.step && m.tokens == n.tokens && same_bits(m.loss, n.loss) &&
-         same_bits(m.aux_loss, n.aux_loss) && same_bits(m.penalty, n.penalty) &&
-         same_bits(m.fvu, n.fvu) && same_bits(m.l0, n.l0) && same_bits(m.cosine, n.cosine) &&
-         same_bits(m.dead_share, n.dead_share) && same_bits(m.gradient_norm, n.gradient_norm) &&
-         same_bits(m.learning_rate, n.learning_rate);
+  return a.parameters == b.parameters && same_bits(a.threshold, b.threshold) && m.step == n.step &&
+         m.tokens == n.tokens && same_bits(m.loss, n.loss) && same_bits(m.aux_loss, n.aux_loss) &&
+         same_bits(m.penalty, n.penalty) && same_bits(m.fvu, n.fvu) && same_bits(m.l0, n.l0) &&
+         same_bits(m.cosine, n.cosine) && same_bits(m.dead_share, n.dead_share) &&
+         same_bits(m.gradient_norm, n.gradient_norm) && same_bits(m.learning_rate, n.learning_rate);
 }
 
 template <class Model>
@@ -79,8 +78,10 @@ struct mortal {
 
 template <class B>
 B backend_with(std::size_t threads) {
-  if constexpr (std::is_constructible_v<B, std::size_t>) return B(threads);
-  else return B();
+  if constexpr (requires(B& be) { be.pool(); })
+    return B(threads);
+  else
+    return B();
 }
 
 template <class Model, class Reader, class Trainer>
@@ -110,14 +111,14 @@ auto with(const plmscope::trainer<P...>& fit, Checkpoints checkpoints) {
                            .checkpoints = std::move(checkpoints)};
 }
 
-/// Killed after every number of batches in `breaks`, each time resumed by a process that knows nothing;
-/// `make_model(threads)` with other numbers of threads, `make_reader()`.
+/// Killed after every number of batches in `breaks`, each time resumed by a process that knows
+/// nothing; `make_model(threads)` with other numbers of threads, `make_reader()`.
 template <class MakeModel, class MakeReader, class Trainer>
 outcome broken(const MakeModel& make_model, const MakeReader& make_reader, const Trainer& fit,
                const std::filesystem::path& folder, std::size_t every,
                const std::vector<std::size_t>& breaks) {
-  const auto saving = with(fit, plmscope::checkpoint_every{.folder = folder, .steps = every,
-                                                           .resume = true});
+  const auto saving =
+      with(fit, plmscope::checkpoint_every{.folder = folder, .steps = every, .resume = true});
   for (std::size_t i = 0; i <= breaks.size(); ++i) {
     auto model = make_model(1 + i % 3);
     auto reader = make_reader();

@@ -41,9 +41,9 @@ inline std::vector<std::string> names_in(const std::filesystem::path& folder,
 }
 
 /// A folder of files that appear whole, under their final names, and are never changed
-/// (`basic_atomic_file`): made when it is not there (its parent must be), with its name durable; locked
-/// against a second writer as far as the file system has locks; cleared of what a writer that died
-/// left. A failing call is the rule that is given, with the system's reason.
+/// (`basic_atomic_file`): made when it is not there (its parent must be), with its name durable;
+/// locked against a second writer as far as the file system has locks; cleared of what a writer
+/// that died left. A failing call is the rule that is given, with the system's reason.
 template <class System = folder_system>
 class durable_folder {
  public:
@@ -79,8 +79,8 @@ class durable_folder {
     return name.substr(1, mark - 1);
   }
 
-  /// Locks numbers [first, first + count) of the folder; a lock belongs to what is returned and goes
-  /// with it, also when the process is killed. `wait` for another writer, or return nothing.
+  /// Locks numbers [first, first + count) of the folder; a lock belongs to what is returned and
+  /// goes with it, also when the process is killed. `wait` for another writer, or return nothing.
   file_descriptor lock(std::size_t first, std::size_t count, bool wait) const {
     file_descriptor file;
     do {

@@ -18,7 +18,8 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-// Whether a training saves its state: start(policies, run, reader) gives what is told of every step.
+// Whether a training saves its state: start(policies, run, reader) gives what is told of every
+// step.
 
 /// It does not.
 struct no_checkpoints {
@@ -39,12 +40,13 @@ struct warn_on_stderr {
   }
 };
 
-/// Saves everything a training needs to go on, every `steps` steps, so that a run that is killed at any
-/// moment and resumed ends with the bytes of one that was not. The last step needs no checkpoint.
+/// Saves everything a training needs to go on, every `steps` steps, so that a run that is killed at
+/// any moment and resumed ends with the bytes of one that was not. The last step needs no
+/// checkpoint.
 ///
-/// `resume`: goes on from the newest checkpoint of the folder, or begins when there is none. One that
-/// is damaged is passed over, with a warning, for the one before it (train.124 when all are). A
-/// checkpoint of other data, another model, other policies or another version is refused
+/// `resume`: goes on from the newest checkpoint of the folder, or begins when there is none. One
+/// that is damaged is passed over, with a warning, for the one before it (train.124 when all are).
+/// A checkpoint of other data, another model, other policies or another version is refused
 /// (train.125), naming what differs; of another backend or compiler it is taken with a warning, for
 /// the bits may then differ. Without `resume` a folder with checkpoints is refused (train.122).
 ///
@@ -70,10 +72,9 @@ struct basic_checkpoint_every {
       conditions_ = training_conditions(policies, run, reader);
       const auto there = folder_.steps();
       if (!options.resume && !there.empty()) {
-        throw error(rules::checkpoint_there,
-                    {.where = folder_.path().string(),
-                     .found = folder_.file_name(there.back()),
-                     .remedy = "resume it, or choose another folder"});
+        throw error(rules::checkpoint_there, {.where = folder_.path().string(),
+                                              .found = folder_.file_name(there.back()),
+                                              .remedy = "resume it, or choose another folder"});
       }
       for (std::size_t i = there.size(); i-- > 0;) {
         const auto file = undamaged(there[i], i == 0);
@@ -99,10 +100,10 @@ struct basic_checkpoint_every {
    private:
     static const std::filesystem::path& opened(const basic_checkpoint_every& o) {
       if (!o.folder.empty() && o.steps > 0 && o.keep > 0) return o.folder;
-      throw error(rules::checkpoint_options,
-                  {.found = "folder \"" + o.folder.string() + "\", every " +
-                            std::to_string(o.steps) + " steps, " + std::to_string(o.keep) +
-                            " kept"});
+      throw error(
+          rules::checkpoint_options,
+          {.found = "folder \"" + o.folder.string() + "\", every " + std::to_string(o.steps) +
+                    " steps, " + std::to_string(o.keep) + " kept"});
     }
 
     // The checkpoint of a step, or nothing and a warning.

@@ -20,10 +20,10 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 
 /// A folder of checkpoints, open for one training: a file `step-N.safetensors` for each, N the
-/// number of steps done. A checkpoint is one file, so that it is there or not: written under another
-/// name, synced, renamed, and the folder synced (`basic_atomic_file`). When `add` returns, it
-/// survives a power cut; only then are older ones removed. The newest file is found by its number,
-/// there is no list that could be lost. Errors: train.121, train.123, io.505.
+/// number of steps done. A checkpoint is one file, so that it is there or not: written under
+/// another name, synced, renamed, and the folder synced (`basic_atomic_file`). When `add` returns,
+/// it survives a power cut; only then are older ones removed. The newest file is found by its
+/// number, there is no list that could be lost. Errors: train.121, train.123, io.505.
 template <class System = folder_system>
 class checkpoint_folder {
  public:
@@ -61,8 +61,8 @@ class checkpoint_folder {
     return out;
   }
 
-  /// Writes a checkpoint, then removes all but it and the newest `keep` - 1 before it. Those after it
-  /// are of a future that did not last: the run had to begin before them.
+  /// Writes a checkpoint, then removes all but it and the newest `keep` - 1 before it. Those after
+  /// it are of a future that did not last: the run had to begin before them.
   void add(std::size_t step, const safetensors_writer& state, std::size_t keep) {
     basic_atomic_file<System> file(path(step), folder_.system());
     state.write_to(file);

@@ -22,8 +22,6 @@ constexpr const char* signature() noexcept {
   return __PRETTY_FUNCTION__;
 }
 
-struct marker {};
-
 /// The name of a type as the compiler spells it, without the tag of the instruction set.
 template <class T>
 std::string type_name() {
@@ -31,8 +29,8 @@ std::string type_name() {
     const std::size_t from = s.find("T = ") + 4;
     return std::string(s.substr(from, s.rfind(']') - from));
   };
-  const std::string us = spelled(signature<marker>());
-  const std::string tagged = us.substr(0, us.rfind("policy_detail::"));
+  const std::string known = spelled(signature<sha256>());
+  const std::string tagged = known.substr(0, known.rfind("sha256"));
   std::string name = spelled(signature<T>());
   for (std::size_t at; tagged != "plmscope::" && (at = name.find(tagged)) != std::string::npos;) {
     name.replace(at, tagged.size(), "plmscope::");
@@ -57,8 +55,10 @@ consteval bool takes(std::index_sequence<I...>) {
 }
 template <class T, class Any, std::size_t N>
 consteval std::size_t longest() {
-  if constexpr (N == 0 || takes<T, Any>(std::make_index_sequence<N>())) return N;
-  else return longest<T, Any, N - 1>();
+  if constexpr (N == 0 || takes<T, Any>(std::make_index_sequence<N>()))
+    return N;
+  else
+    return longest<T, Any, N - 1>();
 }
 inline constexpr std::size_t most_members = 20;
 template <class T>
@@ -149,10 +149,11 @@ std::string policy_text(const T& value) {
       std::apply([&](const auto&... v) { (add(v), ...); }, d::members_of(value));
       return d::type_name<T>() + '{' + text + '}';
     } else {
-      static_assert(d::cannot_be_told<T>,
-                    "plmscope: a checkpoint records what a policy is set to, and this type does not "
-                    "tell: add `template <class F> void settings(const F& f) const` that calls "
-                    "f(value) for every field");
+      static_assert(
+          d::cannot_be_told<T>,
+          "plmscope: a checkpoint records what a policy is set to, and this type does not "
+          "tell: add `template <class F> void settings(const F& f) const` that calls "
+          "f(value) for every field");
     }
   }
 }

@@ -33,10 +33,11 @@ concept has_for_each = requires(T& t) { t.for_each([](std::string_view, auto&) {
 }  // namespace state_detail
 
 /// Shows `archive` every matrix and number of a state: archive.tensor(name, matrix) and
-/// archive.number(name, value), with names like `optimizer.m.encoder`. A policy's state tells what it
-/// consists of by `template <class F> void fields(const F& f)` that calls f(name, value) for all that
-/// the next step depends on: matrices, parameters, numbers, states of other policies. Workspace is
-/// left out; a state of workspace alone has `fields` with nothing in it, an empty state none.
+/// archive.number(name, value), with names like `optimizer.m.encoder`. A policy's state tells what
+/// it consists of by `template <class F> void fields(const F& f)` that calls f(name, value) for all
+/// that the next step depends on: matrices, parameters, numbers, states of other policies.
+/// Workspace is left out; a state of workspace alone has `fields` with nothing in it, an empty
+/// state none.
 template <class Archive, class T>
 void visit_state(Archive& archive, const std::string& name, T& value) {
   namespace d = state_detail;

@@ -24,9 +24,9 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 
 // The file of a training's state: safetensors, every matrix a tensor [rows, cols], every number a
-// tensor [1], all with the type and the bits they have in memory. The metadata hold texts, `format`,
-// for every tensor NAME its CRC-32C as `crc32c.NAME`, and `checksum`, a SHA-256 over all these and the
-// names, types and shapes: no changed bit stays unseen.
+// tensor [1], all with the type and the bits they have in memory. The metadata hold texts,
+// `format`, for every tensor NAME its CRC-32C as `crc32c.NAME`, and `checksum`, a SHA-256 over all
+// these and the names, types and shapes: no changed bit stays unseen.
 
 namespace state_detail {
 
@@ -112,8 +112,8 @@ class state_writer {
   state_detail::text_map tensors_;
 };
 
-/// A state's file, every bit of it checked when it is opened. Errors: `checkpoint_damaged` (train.124),
-/// those of `safetensors_file`, io.501 to io.503.
+/// A state's file, every bit of it checked when it is opened. Errors: `checkpoint_damaged`
+/// (train.124), those of `safetensors_file`, io.501 to io.503.
 class state_file {
  public:
   explicit state_file(const std::filesystem::path& path) : file_(safetensors_file::open(path)) {
@@ -144,7 +144,8 @@ class state_file {
   const safetensors_file& tensors() const noexcept { return file_; }
 
  private:
-  [[noreturn]] void damaged(const std::string& what, std::string expected, std::string found) const {
+  [[noreturn]] void damaged(const std::string& what, std::string expected,
+                            std::string found) const {
     throw error(rules::checkpoint_damaged, {.where = file_.where() + ", " + what,
                                             .expected = std::move(expected),
                                             .found = std::move(found),
@@ -165,8 +166,8 @@ class state_reader {
   template <class T>
   void tensor(const std::string& name, matrix<T, B>& m) {
     const tensor_info& t = find<T>(name);
-    const bool fits = t.shape.size() == 2 &&
-                      (m.empty() || (t.shape[0] == m.rows() && t.shape[1] == m.cols()));
+    const bool fits =
+        t.shape.size() == 2 && (m.empty() || (t.shape[0] == m.rows() && t.shape[1] == m.cols()));
     if (!fits) {
       refuse(name, "shape " + shape_text(std::vector{m.rows(), m.cols()}), shape_text(t.shape));
     }

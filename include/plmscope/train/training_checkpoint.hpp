@@ -59,16 +59,17 @@ struct conditions {
   template <class Warn>
   void require_same(const state_file& file, const Warn& warn) const {
     compare(file, "same.", same, [&](const auto& key, const auto& expected, const auto& found) {
-      throw error(rules::checkpoint_other,
-                  {.where = file.where() + ", " + key,
-                   .expected = expected,
-                   .found = found,
-                   .remedy = "resume with what the training began with, or begin in another folder"});
+      throw error(
+          rules::checkpoint_other,
+          {.where = file.where() + ", " + key,
+           .expected = expected,
+           .found = found,
+           .remedy = "resume with what the training began with, or begin in another folder"});
     });
     compare(file, "machine.", machine,
             [&](const auto& key, const auto& expected, const auto& found) {
-              warn(file.where() + " was written with " + key + ' ' + expected + ", this is " + found +
-                   ": the bits may differ from those of an undisturbed run");
+              warn(file.where() + " was written with " + key + ' ' + expected + ", this is " +
+                   found + ": the bits may differ from those of an undisturbed run");
             });
   }
 
