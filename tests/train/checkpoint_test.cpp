@@ -13,7 +13,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -56,10 +58,10 @@ struct warnings {
 };
 
 auto every(const std::filesystem::path& folder, std::size_t steps, warnings* w = nullptr) {
-  return checkpoint_every{.folder = folder, .steps = steps, .resume = true,
-                          .warn = [w](std::string_view text) {
-                            if (w != nullptr) w->said.emplace_back(text);
-                          }};
+  return checkpoint_every{
+      .folder = folder, .steps = steps, .resume = true, .warn = [w](std::string_view text) {
+        if (w != nullptr) w->said.emplace_back(text);
+      }};
 }
 
 // Runs until the reader has given `left` batches; the outcome where that is the end.
@@ -110,16 +112,8 @@ TEST_CASE("what differs is refused by its name") {
                            planted::options rows) {
     CAPTURE(what);
     const auto saving = interrupted::with(fit, every(folder / "c", 4));
-    std::string text;
-    const auto id = error_id([&] {
-      try {
-        run(saving, 1000, o, rows);
-      } catch (const error& e) {
-        text = e.what();
-        throw;
-      }
-    });
-    CHECK(id == "train.125");
+    const auto text = error_text([&] { run(saving, 1000, o, rows); });
+    CHECK(text.find("train.125") != std::string::npos);
     CAPTURE(text);
     CHECK(text.find(", " + what + "\n") != std::string::npos);
     CHECK(sample::files(folder / "c") == before);
@@ -147,9 +141,13 @@ TEST_CASE("what differs is refused by its name") {
   rows.seed = 2;
   refused("rows", training(), shape(), rows);
   // Another optimizer altogether.
-  refused("optimizer", trainer{.steps = 20, .batch = 9, .optimizer = signum_schedule_free{},
-                               .schedule = warmup_decay{.warmup = 4}, .penalty = training().penalty,
-                               .dead = aux_k{.dead_after = 30}},
+  refused("optimizer",
+          trainer{.steps = 20,
+                  .batch = 9,
+                  .optimizer = signum_schedule_free{},
+                  .schedule = warmup_decay{.warmup = 4},
+                  .penalty = training().penalty,
+                  .dead = aux_k{.dead_after = 30}},
           shape(), data);
   // And what was refused can still be resumed.
   CHECK(interrupted::same(run(interrupted::with(training(), every(folder / "c", 4))),
@@ -161,8 +159,8 @@ TEST_CASE("numbers of another width are refused") {
   using wide = basic_cpu<double, eigen_gemm>;
   const auto fit = interrupted::with(training(), every(folder / "c", 4));
   run(fit, 10);
-  sae<batch_top_k, wide> model({.d_model = d, .features = 20, .sparsifier = shape().sparsifier, .seed = 5},
-                               wide(1));
+  sae<batch_top_k, wide> model(
+      {.d_model = d, .features = 20, .sparsifier = shape().sparsifier, .seed = 5}, wide(1));
   CHECK(error_id([&] { fit(model, planted::reader<wide>(data)); }) == "train.125");
 }
 
@@ -200,7 +198,10 @@ TEST_CASE("a damaged checkpoint is passed over with a warning, and the result is
     const auto fit = interrupted::with(training(), every(folder / "c", 4, &w));
     run(fit, 10);
     std::string bytes = sample::content(folder / "c" / step(8));
-    cut ? bytes.resize(bytes.size() / 2) : bytes.replace(bytes.size() / 2, 1, 1, static_cast<char>(bytes[bytes.size() / 2] ^ 1));
+    if (cut)
+      bytes.resize(bytes.size() / 2);
+    else
+      bytes[bytes.size() / 2] ^= 1;
     sample::put(folder / "c" / step(8), bytes);
     CHECK(interrupted::same(run(fit), want));
     REQUIRE(w.said.size() == 1);
@@ -244,7 +245,8 @@ TEST_CASE("every flipped bit is found, or changes nothing") {
 
 namespace {
 
-// The checkpoint with one tensor changed by `change(name, bytes)` or left out (false), sealed again.
+// The checkpoint with one tensor changed by `change(name, bytes)` or left out (false), sealed
+// again.
 template <class Change>
 std::string forged(const std::filesystem::path& path, const Change& change) {
   const auto file = safetensors_file::read_whole(path);
@@ -263,11 +265,16 @@ std::string forged(const std::filesystem::path& path, const Change& change) {
       std::memcpy(numbers.data(), bytes.data(), bytes.size());
       out.add_owned(t.name, t.type, t.shape, std::move(numbers));
     };
-    if (t.type == dtype::f32) add(float{});
-    else if (t.type == dtype::f64) add(double{});
-    else if (t.type == dtype::i64) add(std::int64_t{});
-    else if (t.type == dtype::u64) add(std::uint64_t{});
-    else FAIL("a type that the test does not know");
+    if (t.type == dtype::f32)
+      add(float{});
+    else if (t.type == dtype::f64)
+      add(double{});
+    else if (t.type == dtype::i64)
+      add(std::int64_t{});
+    else if (t.type == dtype::u64)
+      add(std::uint64_t{});
+    else
+      FAIL("a type that the test does not know");
   }
   out.metadata["checksum"] = state_detail::checksum(out.metadata, tensors);
   const auto bytes = out.to_bytes();
@@ -276,7 +283,8 @@ std::string forged(const std::filesystem::path& path, const Change& change) {
 
 }  // namespace
 
-TEST_CASE("everything that is saved is needed: left out it is refused, changed it changes the result") {
+TEST_CASE(
+    "everything that is saved is needed: left out it is refused, changed it changes the result") {
   const golden::scratch_folder folder;
   const auto fit = interrupted::with(training(), every(folder / "c", 7));
   const auto want = run(training());
@@ -302,7 +310,15 @@ TEST_CASE("everything that is saved is needed: left out it is refused, changed i
     CAPTURE(name);
     CHECK(with([&](const auto& n, auto&) { return n != name; }).first == "train.126");
     const auto [id, same] = with([&](const auto& n, auto& bytes) {
-      if (n == name) bytes[n.find("since_fired") == n.npos ? 1 : 0] ^= std::byte{2};
+      if (n != name) return true;
+      // Counts begin anew, the moment of the next check moves, of other numbers one bit changes.
+      const bool count = bytes.size() % 8 == 0 && n != "dead.next_check" &&
+                         (n.starts_with("dead") || n.find('.') == n.npos || n.ends_with("step") ||
+                          n.ends_with("averaged"));
+      if (count)
+        std::fill(bytes.begin(), bytes.end(), std::byte{0});
+      else
+        bytes[1] ^= std::byte{2};
       return true;
     });
     CHECK((id != "accepted" || !same));
@@ -314,13 +330,8 @@ TEST_CASE("a request to stop saves the step and ends with an error of its own") 
   auto options = every(folder / "c", 1000);
   std::size_t asked = 0;
   options.stop = [&] { return ++asked == 6; };
-  std::string text;
-  try {
-    run(interrupted::with(training(), options));
-  } catch (const error& e) {
-    CHECK(e.id() == "train.127");
-    CHECK(e.exit_code() == 8);
-  }
+  CHECK(error_id([&] { run(interrupted::with(training(), options)); }) == "train.127");
+  CHECK(static_cast<int>(rules::training_stopped.kind) == 8);
   CHECK(names(folder / "c") == std::vector<std::string>{step(6)});
   options.stop = {};
   CHECK(interrupted::same(run(interrupted::with(training(), options)), run(training())));
