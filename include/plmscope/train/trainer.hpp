@@ -35,8 +35,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 ///   fit(sae, reader, plmscope::progress_bar{});
 ///
 /// A reader has `const_view<B> next(B&, std::size_t rows)`: the next rows [rows, d], in random
-/// order, without end. For checkpoints it has `position`, `seek` and `identity` as well. A callback is called with `training_metrics` every `log_every` steps and
-/// after the last.
+/// order, without end; for checkpoints `position`, `seek` and `identity` as well. A callback is called
+/// with `training_metrics` every `log_every` steps and after the last.
 template <class Optimizer = adam, class Schedule = warmup_decay, class Loss = mean_squared_error,
           class Penalty = no_penalty, class Dead = aux_k, class Dictionary = unit_norm,
           class Plan = full_reconstruction, class Extra = no_extra_term, class Upkeep = no_upkeep,
