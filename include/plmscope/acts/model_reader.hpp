@@ -7,6 +7,7 @@
 #include <plmscope/core/rng.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/fwd.hpp>
+#include <plmscope/io/sha256.hpp>
 #include <plmscope/plm/hook.hpp>
 #include <plmscope/plm/language_model.hpp>
 #include <plmscope/plm/site.hpp>
@@ -90,7 +91,8 @@ class model_reader {
     check_sites();
     for (const auto& s : sequences_) {
       batch_.clear();
-      total_rows_ += add(s);
+      residues_.push_back(static_cast<std::uint32_t>(add(s)));
+      total_rows_ += residues_.back();
     }
     batch_.clear();
     if (total_rows_ == 0) throw error(rules::acts_no_proteins, {.found = "no residue"});
@@ -113,20 +115,8 @@ class model_reader {
   }
 
   bool read(backend_type& be, activation_batch<backend_type>& out) {
-    out.origins.clear();
     batch_.clear();
-    const permutation order(sequences_.size(), seed_, 0xac7500 + epoch_);
-    while (next_ < sequences_.size() && batch_.rows() < tokens_per_batch_) {
-      const std::size_t p = epoch_ == 0 ? next_ : static_cast<std::size_t>(order(next_));
-      if (batch_.rows() > 0 && batch_.rows() + sequences_[p].size() + 2 > tokens_per_batch_) break;
-      ++next_;
-      if (sequences_[p].empty()) continue;
-      const std::size_t residues = add(sequences_[p]);
-      for (std::size_t i = 0; i < residues; ++i) {
-        out.origins.push_back({static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(i)});
-      }
-    }
-    if (batch_.rows() == 0) return false;
+    if (!take(out.origins, [&](std::size_t p) { add(sequences_[p]); })) return false;
     out.rows.reshape(be, out.origins.size(), width());
     model_->forward(batch_, keep_residues<backend_type>(at_, out.rows));
     if (!be.all_finite(out.rows)) {
@@ -135,6 +125,24 @@ class model_reader {
                    .remedy = "check the model file with `plmscope info`"});
     }
     return true;
+  }
+
+  /// Goes past the batch that `read` would deliver, without running the model.
+  bool pass(std::vector<row_origin>& origins) {
+    return take(origins, [](std::size_t) {});
+  }
+
+  /// Model, site, sequences, seed and size of batches: what decides every row and its place.
+  std::string identity() const {
+    sha256 list;
+    for (const auto& s : sequences_) {
+      list.update(std::uint64_t{s.size()});
+      list.update(std::string_view(s));
+    }
+    const auto from = source();
+    return "model " + from.model + " " + from.model_hash + " at " + from.site + ", sequences " +
+           list.hex() + ", seed " + std::to_string(seed_) + ", " +
+           std::to_string(tokens_per_batch_) + " tokens a batch";
   }
 
  private:
@@ -153,6 +161,26 @@ class model_reader {
     }
   }
 
+  // The next batch: its residues, and each(p) for its sequences.
+  template <class Each>
+  bool take(std::vector<row_origin>& origins, const Each& each) {
+    origins.clear();
+    const permutation order(sequences_.size(), seed_, 0xac7500 + epoch_);
+    std::size_t tokens = 0;
+    while (next_ < sequences_.size() && tokens < tokens_per_batch_) {
+      const std::size_t p = epoch_ == 0 ? next_ : static_cast<std::size_t>(order(next_));
+      if (tokens > 0 && tokens + sequences_[p].size() + 2 > tokens_per_batch_) break;
+      ++next_;
+      if (sequences_[p].empty()) continue;
+      each(p);
+      for (std::uint32_t i = 0; i < residues_[p]; ++i) {
+        origins.push_back({static_cast<std::uint32_t>(p), i});
+      }
+      tokens += residues_[p] + 2;
+    }
+    return tokens > 0;
+  }
+
   // One residue is one token between the first and the last.
   std::size_t add(const std::string& sequence) {
     batch_.add(std::string_view(sequence));
@@ -162,6 +190,7 @@ class model_reader {
   Model* model_;
   std::vector<site> at_;
   std::vector<std::string> sequences_;
+  std::vector<std::uint32_t> residues_;  // of each
   std::uint64_t seed_;
   std::size_t tokens_per_batch_;
   std::size_t total_rows_ = 0;

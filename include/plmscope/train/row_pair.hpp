@@ -6,6 +6,7 @@
 #include <plmscope/tensor/matrix.hpp>
 
 #include <cstddef>
+#include <string>
 #include <utility>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -50,6 +51,12 @@ class transcoded_rows {
   std::size_t width() const { return d_in_; }
   std::size_t target_width() const { return reader_.width() - d_in_; }
   Reader& reader() noexcept { return reader_; }
+  std::size_t position() const { return reader_.position(); }
+  void seek(Backend& be, std::size_t rows) { reader_.seek(be, rows); }
+  std::string identity() const {
+    return reader_.identity() + ", " + std::to_string(d_in_) + " columns in" +
+           (target_ == transcoding_target::update ? ", updates out" : "");
+  }
 
   row_pair<Backend> next(Backend& be, std::size_t rows) {
     const const_view<Backend> both = reader_.next(be, rows);

@@ -88,6 +88,9 @@ struct gated {
   struct state {
     using real = typename B::real;
     matrix<real, B> raw, gate, d_gate, to_bias, to_scale, g, rows, sums;
+
+    template <class F>
+    void fields(const F&) {}
   };
 
   template <class B>

@@ -48,6 +48,9 @@ struct jump_relu {
     matrix<real, B> pull;    ///< [1, n] contributions to dL/dtheta
     matrix<real, B> value_pull;  ///< [1, n] dL/dz, for `relu_first`
     matrix<real, B> sums;    ///< [1, F]
+
+    template <class F>
+    void fields(const F&) {}
   };
 
   template <class B>

@@ -58,6 +58,13 @@ struct aux_k {
     std::size_t dead_count = 0;
     std::int64_t tokens = 0;      ///< observed so far
     std::int64_t next_check = 0;  ///< before this many tokens no latent can be dead
+
+    template <class F>
+    void fields(const F& f) {
+      f("since_fired", since_fired);
+      f("tokens", tokens);
+      f("next_check", next_check);
+    }
   };
 
   template <class B>

@@ -29,10 +29,13 @@ struct aux_k_by_level {
   struct state {
     matrix<std::int64_t, B> since_fired;  ///< [1, F] tokens
     matrix<std::uint32_t, B> ids;         ///< [1, F] dead ones first
-    aux_k::state<B> counter;              ///< of all levels
     std::vector<aux_k::state<B>> levels;
     matrix<typename B::real, B> none;
-    matrix<double, B> slot;
+
+    template <class F>
+    void fields(const F& f) {
+      f("since_fired", since_fired);
+    }
   };
   template <class B>
   using inputs = aux_k::inputs<B>;
@@ -42,7 +45,6 @@ struct aux_k_by_level {
     state<B> s;
     s.since_fired = matrix<std::int64_t, B>(be, 1, p.encoder.rows());
     s.ids = matrix<std::uint32_t, B>(be, 1, p.encoder.rows());
-    s.slot = matrix<double, B>(be, 1, 1);
     for (std::size_t l = 0; l < ends.size(); ++l) s.levels.push_back(each.start(be, p));
     return s;
   }
