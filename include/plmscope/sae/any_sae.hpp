@@ -3,6 +3,7 @@
 
 #include <plmscope/sae/checkpoint.hpp>
 #include <plmscope/sae/formats/read_published_sae.hpp>
+#include <plmscope/sae/formats/saelens_writer.hpp>
 #include <plmscope/sae/sparsifiers/batch_top_k.hpp>
 #include <plmscope/sae/sparsifiers/gated.hpp>
 #include <plmscope/sae/sparsifiers/group_max.hpp>
@@ -177,6 +178,11 @@ class any_sae {
   variant_type model_;
 };
 
+/// Writes an `any_sae` in SAELens' layout; see `save_saelens`.
+template <class Backend>
+void save_saelens(any_sae<Backend>& model, const std::filesystem::path& folder) {
+  model.visit([&](auto& m) { save_saelens(m, folder); });
+}
 /// Writes an `any_sae`; see there.
 template <class Backend>
 void save_sae(any_sae<Backend>& model, const std::filesystem::path& path) {

@@ -51,6 +51,9 @@ struct saelens {
     r.out.encoder_bias = f.read(kind == "gated" ? "b_mag" : "b_enc", {features});
     if (f.has("W_skip")) {
       o.skip = true;
+      if (o.normalizer.kind != normalization::none) {
+        r.cannot("a skip map of rows that are not normalised beside an encoder of such that are");
+      }
       r.out.skip = f.read("W_skip", {d_out, d});
     }
     selection_of(r, kind);
@@ -67,13 +70,17 @@ struct saelens {
              s.written("metadata.training_architecture_details.matryoshka_widths"));
     o.source.model = o.training_record["published.model_name"];
     if (o.source.model.empty()) o.training_record.erase("published.model_name");
+    // Of files that `save_saelens` wrote.
+    o.source.site = s.text("metadata.plmscope_site").value_or("");
+    o.source.model_hash = s.text("metadata.plmscope_model_hash").value_or("");
   }
 
  private:
   static std::string architecture(const sae_settings& s) {
     if (const auto a = s.text("architecture")) return *a;
-    // Before version 5.
-    return s.text("activation_fn_str").value_or("relu") == "topk" ? "topk" : "standard";
+    // Before version 6.
+    const auto f = s.text("activation_fn_str");
+    return f.value_or(s.text("activation_fn").value_or("relu")) == "topk" ? "topk" : "standard";
   }
 
   static void check(const sae_settings& s, const char* key, std::size_t tensor) {
@@ -111,13 +118,16 @@ struct saelens {
     const std::size_t features = o.features;
     if (kind == "standard" || kind == "transcoder" || kind == "skip_transcoder") {
       o.sparsifier = "relu";
-    } else if (kind == "topk" || kind == "batchtopk" || kind == "matryoshka_batchtopk") {
+    } else if (kind == "topk" || kind == "abstopk" || kind == "batchtopk" ||
+               kind == "matryoshka_batchtopk") {
       if (s.truth("rescale_acts_by_decoder_norm").value_or(false))
         o.lengths = row_lengths::in_codes;
-      if (kind == "topk") {
-        return r.top_k(r.k(s.has("k") ? s.count("k") : s.count("activation_fn_kwargs.k")));
+      if (kind.ends_with("batchtopk")) {
+        return r.batch_top_k(s.number("k").value_or(64), f.scalar("topk_threshold"));
       }
-      r.batch_top_k(s.number("k").value_or(64), f.scalar("topk_threshold"));
+      r.top_k(r.k(s.has("k") ? s.count("k") : s.count("activation_fn_kwargs.k")));
+      if (kind == "topk") return;
+      o.sparsifier = "abs_top_k";
     } else if (kind == "jumprelu" || kind == "jumprelu_transcoder" ||
                kind == "jumprelu_skip_transcoder") {
       const bool logs = !f.has("threshold") && f.has("log_threshold");
