@@ -17,6 +17,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -92,7 +93,8 @@ class any_sae {
 
   /// Whether the path is a file that says it is an SAE of ours.
   static bool is_native(const std::filesystem::path& path) {
-    if (!std::filesystem::is_regular_file(path)) return false;
+    std::error_code absent;
+    if (!std::filesystem::is_regular_file(path, absent)) return false;
     const auto file = weights_file::open(path);
     const auto at = file.metadata().find("format");
     return at != file.metadata().end() && at->second.starts_with("plmscope.sae.");

@@ -19,6 +19,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <tuple>
 #include <vector>
 
@@ -89,12 +90,15 @@ inline void record_stated(sae_reading& r) {
 /// The file that is meant by a path: itself, or the one SAE of a folder. Errors: `sae_folder`.
 inline std::filesystem::path published_sae_file(const std::filesystem::path& path,
                                                 const stated_sae& stated = {}) {
-  if (!std::filesystem::is_directory(path)) return path;
+  std::error_code failure;
+  if (!std::filesystem::is_directory(path, failure)) return path;
   const std::string layer =
       stated.layer ? "layer_" + std::to_string(*stated.layer) + ".safetensors" : std::string();
-  if (!layer.empty() && std::filesystem::is_regular_file(path / layer)) return path / layer;
+  if (!layer.empty() && std::filesystem::is_regular_file(path / layer, failure)) {
+    return path / layer;
+  }
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+  for (const auto& entry : std::filesystem::directory_iterator(path, failure)) {
     const std::string name = entry.path().filename().string();
     const std::string ending = entry.path().extension().string();
     constexpr std::array<std::string_view, 5> endings{".safetensors", ".pt", ".pth", ".ckpt",

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -122,7 +123,13 @@ void save_saelens(sae<S, B>& model, const std::filesystem::path& folder) {
   if (!p.skip.empty()) add("W_skip", {p.d_out, p.d_in}, p.skip);
   for (const auto& [name, numbers] : p.latent) add(name, {p.features}, numbers);
   const std::string settings = s::text_of(describe_sae(model), p);
-  std::filesystem::create_directories(folder);
+  std::error_code failure;
+  std::filesystem::create_directories(folder, failure);
+  if (failure || !std::filesystem::is_directory(folder, failure)) {
+    throw error(rules::file_write, {.where = folder.string(),
+                                    .expected = "a folder to write two files into",
+                                    .found = failure ? failure.message() : "a file"});
+  }
   out.write(folder / "sae_weights.safetensors");
   write_file_atomically(folder / "cfg.json", settings);
 }

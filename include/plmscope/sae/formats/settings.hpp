@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -67,7 +68,8 @@ class sae_settings {
 
   /// The file, or no settings where there is none. The kind goes by the ending of its name.
   static sae_settings beside(const std::filesystem::path& path) {
-    if (!std::filesystem::is_regular_file(path)) return {};
+    std::error_code absent;
+    if (!std::filesystem::is_regular_file(path, absent)) return {};
     const auto bytes = read_file(path, max_bytes);
     const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     return path.extension() == ".json" ? json(text, path.string()) : yaml(text, path.string());
