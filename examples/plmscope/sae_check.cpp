@@ -115,15 +115,15 @@ bool check_sae(const std::filesystem::path& file, const plmscope::stated_sae& st
     if (name == d.source.site) at_stated = fvu;
     if (best_site.empty() || fvu < best) best = fvu, best_site = name;
   }
-  const bool stated = !d.source.site.empty();
+  const bool placed = !d.source.site.empty();
   // Against a model of another width nothing runs; against other weights of the same width, or in
   // the wrong place, little is explained.
-  const bool plausible = best < 0.5 && (!stated || at_stated <= best);
+  const bool plausible = best < 0.5 && (!placed || at_stated <= best);
   out["check"]["model"] = esm.identity().name;
   out["check"]["proteins"] = sequences.size();
   out["check"]["best_site"] = best_site;
   out["check"]["plausible"] = plausible;
-  text += plausible && stated ? fmt::format("plausible     on {} proteins {} explains most\n",
+  text += plausible && placed ? fmt::format("plausible     on {} proteins {} explains most\n",
                                             sequences.size(), best_site)
           : plausible         ? fmt::format("best site     {}: state it with --site\n", best_site)
                               : fmt::format(
