@@ -39,6 +39,7 @@ json_object number_or_null(double value);
 
 // One function a file; each adds its subcommand and its work.
 void add_info(CLI::App& app);
+void add_convert(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_embed(CLI::App& app);
 void add_contacts(CLI::App& app);

@@ -97,6 +97,7 @@ int main(int argc, char** argv) {
   add_merge(app);
   add_verify(app);
   add_info(app);
+  add_convert(app);
   try {
     run_other_backend(argc, argv);
     app.parse(argc, argv);

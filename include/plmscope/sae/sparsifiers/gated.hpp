@@ -84,6 +84,11 @@ struct gated {
   /// reproduce it.
   bool auxiliary_trains_decoder = false;
 
+  template <class F>
+  void fields(const F& f) {
+    f("auxiliary_trains_decoder", auxiliary_trains_decoder);
+  }
+
   template <class B>
   struct state {
     using real = typename B::real;
