@@ -64,9 +64,9 @@ struct gained_relu {
   template <class B>
   void pull(B& be, plmscope::step_context<B>& c, state<B>& s) const {
     s.to_gain.reshape(be, 1, c.z.entries());
-    be.each_entry(c.z, through_gain<typename B::real>{c.z.values(),
-                                                      c.parameters.latent[0].values.data(),
-                                                      c.dz.data(), s.to_gain.data()});
+    be.each_entry(c.z,
+                  through_gain<typename B::real>{c.z.values(), c.parameters.latent[0].values.data(),
+                                                 c.dz.data(), s.to_gain.data()});
   }
   template <class B>
   void add_gradient(B& be, plmscope::step_context<B>& c, sae_parameters<B>& gradient,
@@ -129,7 +129,8 @@ struct huber {
   template <class B>
   huber_rows<typename B::real> prepare(B&, const plmscope::loss_inputs<B>& in) const {
     using real = typename B::real;
-    return {static_cast<real>(1.0 / static_cast<double>(in.target.rows())), static_cast<real>(knee)};
+    return {static_cast<real>(1.0 / static_cast<double>(in.target.rows())),
+            static_cast<real>(knee)};
   }
 };
 
@@ -227,8 +228,8 @@ struct momentum_descent {
     plmscope::for_each_together(
         [&](auto& x, const auto& gradient, auto& velocity) {
           be.entries(x.rows(), x.cols(),
-                     descend<real>{x.data(), gradient.data(), velocity.data(), factor.data(), x.cols(),
-                                   static_cast<real>(momentum), static_cast<real>(rate)});
+                     descend<real>{x.data(), gradient.data(), velocity.data(), factor.data(),
+                                   x.cols(), static_cast<real>(momentum), static_cast<real>(rate)});
         },
         p, g, s.velocity);
   }
@@ -246,7 +247,8 @@ struct falling_k {
     const double left =
         1 - static_cast<double>(std::min(run.steps(), steps)) / static_cast<double>(steps);
     run.model().sparsifier().k =
-        goal + static_cast<std::size_t>(left * (static_cast<double>(x.cols()) - static_cast<double>(goal)));
+        goal + static_cast<std::size_t>(
+                   left * (static_cast<double>(x.cols()) - static_cast<double>(goal)));
   }
   template <class Run, class Rows, class State>
   void after_step(Run&, Rows, Rows, State&) const {}

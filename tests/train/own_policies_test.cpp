@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The policies that the documentation writes: they meet their concepts, their gradients are those of
-// finite differences, and they train. And every policy of the library meets its concept.
+// The policies that the documentation writes: they meet their concepts, their gradients are those
+// of finite differences, and they train. And every policy of the library meets its concept.
 #include <tests/train/own_policies.hpp>
 #include <tests/train/planted.hpp>
 
@@ -39,7 +39,8 @@ constexpr bool all_meet_their_concepts() {
   static_assert(dead_policy_for<aux_k, B>);
   static_assert(sparsifier_for<own::gained_relu, B>);
   static_assert(optimizer_for<own::momentum_descent, B> && loss_for<own::huber, B>);
-  static_assert(penalty_for<entry_penalty<own::root_shape>, B> && penalty_for<own::decoder_decay, B>);
+  static_assert(penalty_for<entry_penalty<own::root_shape>, B> &&
+                penalty_for<own::decoder_decay, B>);
   static_assert(dictionary_for<own::tied, B> && plan<own::doubling>);
   static_assert(dead_policy_for<own::only_count, B>);
   // what is of another kind meets none
@@ -81,7 +82,8 @@ void check_against_differences(Sparsifier sparsify, Trainer fit) {
       {.d_model = 6, .features = 16, .sparsifier = sparsify});
   std::uint64_t stream = 20;
   model.parameters().for_each([&](const char*, auto& m) {
-    model.backend().upload(std::span<const double>(random_numbers(m.size(), ++stream, 0.4)), m.all());
+    model.backend().upload(std::span<const double>(random_numbers(m.size(), ++stream, 0.4)),
+                           m.all());
   });
   const numbers rows = random_numbers(9 * 6, 1, 1.3, 0.4);
   std::vector<numbers> gradient, ignored;

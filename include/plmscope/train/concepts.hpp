@@ -17,9 +17,9 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-// What the policies of a trainer must offer, one concept per requirement and one sentence per concept.
-// Members that are optional are looked at as well: one that is there but cannot be called would be
-// passed over in silence. That is seen where it is a template over the backend alone.
+// What the policies of a trainer must offer, one concept per requirement and one sentence per
+// concept. Members that are optional are looked at as well: one that is there but cannot be called
+// would be passed over in silence. That is seen where it is a template over the backend alone.
 namespace train_concepts {
 
 template <class P, class B>
@@ -37,9 +37,8 @@ concept has_optimizer_start =
     };
 template <class O, class B>
 concept has_optimizer_step =
-    has_state<O, B> &&
-    requires(const O& o, B& be, sae_parameters<B>& p, const sae_parameters<B>& g,
-             typename O::template state<B>& s, const_view<B, double> factor) {
+    has_state<O, B> && requires(const O& o, B& be, sae_parameters<B>& p, const sae_parameters<B>& g,
+                                typename O::template state<B>& s, const_view<B, double> factor) {
       o.step(be, p, g, s, double{}, factor);
     };
 
@@ -56,9 +55,10 @@ concept has_row_loss = requires(const L& l, B& be, const loss_inputs<B>& in, typ
 
 // Penalty
 template <class P, class B>
-concept has_value = has_state<P, B> && requires(const P& p, B& be, typename P::template state<B>& s) {
-  { p.loss(be, s) } -> std::convertible_to<double>;
-};
+concept has_value =
+    has_state<P, B> && requires(const P& p, B& be, typename P::template state<B>& s) {
+      { p.loss(be, s) } -> std::convertible_to<double>;
+    };
 template <class P, class B>
 concept acts_on_values =
     has_state<P, B> && requires(const P& p, B& be, step_context<B>& c,
@@ -95,9 +95,9 @@ template <class D, class B>
 concept acts_after_step =
     requires(const D& d, B& be, sae_parameters<B>& p) { d.after_step(be, p); };
 template <class D, class B>
-concept acts_on_dictionary = acts_before_forward<D, B> || acts_before_clip<D, B> ||
-                             acts_after_clip<D, B> || acts_after_step<D, B> ||
-                             std::is_same_v<D, free_norm>;
+concept acts_on_dictionary =
+    acts_before_forward<D, B> || acts_before_clip<D, B> || acts_after_clip<D, B> ||
+    acts_after_step<D, B> || std::is_same_v<D, free_norm>;
 template <class D, class B>
 concept dictionary_members_fit =
     (acts_before_forward<D, B> || !requires { &D::template before_forward<B>; }) &&
@@ -128,15 +128,15 @@ concept counts_tokens =
       d.observe(be, z, s);
     };
 template <class D, class B>
-concept finds_dead = has_state<D, B> && requires(const D& d, B& be, typename D::template state<B>& s) {
-  { d.find(be, s) } -> std::convertible_to<bool>;
-};
+concept finds_dead =
+    has_state<D, B> && requires(const D& d, B& be, typename D::template state<B>& s) {
+      { d.find(be, s) } -> std::convertible_to<bool>;
+    };
 template <class D, class B>
 concept has_dead_loss =
-    has_state<D, B> &&
-    requires(const D& d, B& be, const typename D::template inputs<B>& in,
-             typename D::template state<B>& s, sae_parameters<B>& gradient, view<B> sums,
-             view<B, double> slot) {
+    has_state<D, B> && requires(const D& d, B& be, const typename D::template inputs<B>& in,
+                                typename D::template state<B>& s, sae_parameters<B>& gradient,
+                                view<B> sums, view<B, double> slot) {
       d.forward(be, in, s, slot);
       { d.residual_pull(s) } -> std::convertible_to<const_view<B>>;
       d.backward(be, in, s, gradient, sums);
@@ -144,11 +144,11 @@ concept has_dead_loss =
 
 // Upkeep
 template <class U, class Run, class B>
-concept keeps_up = has_state<U, B> &&
-                   requires(const U& u, Run& run, const_view<B> x, typename U::template state<B>& s) {
-                     u.before_step(run, x, s);
-                     u.after_step(run, x, x, s);
-                   };
+concept keeps_up = has_state<U, B> && requires(const U& u, Run& run, const_view<B> x,
+                                               typename U::template state<B>& s) {
+  u.before_step(run, x, s);
+  u.after_step(run, x, x, s);
+};
 
 }  // namespace train_concepts
 
@@ -166,8 +166,9 @@ concept dictionary_for =
 template <class P>
 concept plan = train_concepts::plans<P>;
 template <class D, class B>
-concept dead_policy_for = train_concepts::has_dead_fields<D> && train_concepts::counts_tokens<D, B> &&
-                          train_concepts::finds_dead<D, B> && train_concepts::has_dead_loss<D, B>;
+concept dead_policy_for =
+    train_concepts::has_dead_fields<D> && train_concepts::counts_tokens<D, B> &&
+    train_concepts::finds_dead<D, B> && train_concepts::has_dead_loss<D, B>;
 
 // The sentences a user reads when a policy does not fit.
 
@@ -175,14 +176,16 @@ template <class O, class B>
 struct require_optimizer {
   static_assert(train_concepts::has_rate<O>,
                 "plmscope: an optimizer has a base rate that the schedule scales: add `double lr`");
-  static_assert(train_concepts::has_optimizer_start<O, B>,
-                "plmscope: an optimizer keeps its moments in a state: add `template <class B> struct "
-                "state` and `template <class B> state<B> start(B& be, const "
-                "plmscope::sae_parameters<B>& p) const`");
-  static_assert(train_concepts::has_optimizer_step<O, B>,
-                "plmscope: an optimizer needs `template <class B> void step(B& be, "
-                "plmscope::sae_parameters<B>& p, const plmscope::sae_parameters<B>& g, state<B>& s, "
-                "double rate, plmscope::const_view<B, double> factor) const`");
+  static_assert(
+      train_concepts::has_optimizer_start<O, B>,
+      "plmscope: an optimizer keeps its moments in a state: add `template <class B> struct "
+      "state` and `template <class B> state<B> start(B& be, const "
+      "plmscope::sae_parameters<B>& p) const`");
+  static_assert(
+      train_concepts::has_optimizer_step<O, B>,
+      "plmscope: an optimizer needs `template <class B> void step(B& be, "
+      "plmscope::sae_parameters<B>& p, const plmscope::sae_parameters<B>& g, state<B>& s, "
+      "double rate, plmscope::const_view<B, double> factor) const`");
   static constexpr bool value = true;
 };
 
@@ -208,20 +211,22 @@ struct require_penalty {
                 "plmscope: a penalty acts on something: add `template <class B> void on_values(B& "
                 "be, plmscope::step_context<B>& c, state<B>& s) const`, or `on_pre` with the same "
                 "arguments, or `add_gradient`");
-  static_assert(train_concepts::penalty_members_fit<P, B>,
-                "plmscope: this penalty has a member that is never called: `on_values` and `on_pre` "
-                "take (B& be, plmscope::step_context<B>& c, state<B>& s), `add_gradient` takes (B& be, "
-                "plmscope::step_context<B>& c, plmscope::sae_parameters<B>& gradient, "
-                "plmscope::view<B> sums, state<B>& s), and all are const");
+  static_assert(
+      train_concepts::penalty_members_fit<P, B>,
+      "plmscope: this penalty has a member that is never called: `on_values` and `on_pre` "
+      "take (B& be, plmscope::step_context<B>& c, state<B>& s), `add_gradient` takes (B& be, "
+      "plmscope::step_context<B>& c, plmscope::sae_parameters<B>& gradient, "
+      "plmscope::view<B> sums, state<B>& s), and all are const");
   static constexpr bool value = true;
 };
 
 template <class D, class B>
 struct require_dictionary {
-  static_assert(train_concepts::acts_on_dictionary<D, B>,
-                "plmscope: a dictionary policy acts at some moment of a step: add `template <class B> "
-                "void after_step(B& be, plmscope::sae_parameters<B>& p) const`, or `before_forward`, "
-                "`before_clip` or `after_clip`; plmscope::free_norm does nothing");
+  static_assert(
+      train_concepts::acts_on_dictionary<D, B>,
+      "plmscope: a dictionary policy acts at some moment of a step: add `template <class B> "
+      "void after_step(B& be, plmscope::sae_parameters<B>& p) const`, or `before_forward`, "
+      "`before_clip` or `after_clip`; plmscope::free_norm does nothing");
   static_assert(train_concepts::dictionary_members_fit<D, B>,
                 "plmscope: this dictionary policy has a member that is never called: "
                 "`before_forward` and `after_step` take (B& be, plmscope::sae_parameters<B>& p), "
@@ -232,9 +237,10 @@ struct require_dictionary {
 
 template <class P>
 struct require_plan {
-  static_assert(train_concepts::plans<P>,
-                "plmscope: a plan says which prefixes are reconstructed: add `plmscope::prefix_list "
-                "operator()(std::size_t step, std::size_t features) const`");
+  static_assert(
+      train_concepts::plans<P>,
+      "plmscope: a plan says which prefixes are reconstructed: add `plmscope::prefix_list "
+      "operator()(std::size_t step, std::size_t features) const`");
   static constexpr bool value = true;
 };
 
@@ -243,11 +249,12 @@ struct require_dead_policy {
   static_assert(train_concepts::has_dead_fields<D>,
                 "plmscope: a dead-latent policy has the fields `std::int64_t dead_after`, `bool "
                 "count_first` and `bool detach_residual`");
-  static_assert(train_concepts::counts_tokens<D, B>,
-                "plmscope: a dead-latent policy counts tokens: add `template <class B> struct state` "
-                "with `since_fired` and `ids`, `state<B> start(B& be, const "
-                "plmscope::sae_parameters<B>& p) const` and `void observe(B& be, const "
-                "plmscope::codes<B>& z, state<B>& s) const`");
+  static_assert(
+      train_concepts::counts_tokens<D, B>,
+      "plmscope: a dead-latent policy counts tokens: add `template <class B> struct state` "
+      "with `since_fired` and `ids`, `state<B> start(B& be, const "
+      "plmscope::sae_parameters<B>& p) const` and `void observe(B& be, const "
+      "plmscope::codes<B>& z, state<B>& s) const`");
   static_assert(train_concepts::finds_dead<D, B>,
                 "plmscope: a dead-latent policy says whether it has a loss in this step: add "
                 "`template <class B> bool find(B& be, state<B>& s) const`");
@@ -260,10 +267,11 @@ struct require_dead_policy {
 
 template <class U, class Run, class B>
 struct require_upkeep {
-  static_assert(train_concepts::keeps_up<U, Run, B>,
-                "plmscope: an upkeep policy needs `template <class B> struct state`, `void "
-                "before_step(Run& run, Rows x, State& s) const` and `void after_step(Run& run, Rows x, "
-                "Rows y, State& s) const`, templates over Run, Rows and State");
+  static_assert(
+      train_concepts::keeps_up<U, Run, B>,
+      "plmscope: an upkeep policy needs `template <class B> struct state`, `void "
+      "before_step(Run& run, Rows x, State& s) const` and `void after_step(Run& run, Rows x, "
+      "Rows y, State& s) const`, templates over Run, Rows and State");
   static constexpr bool value = true;
 };
 
