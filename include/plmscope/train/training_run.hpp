@@ -9,6 +9,7 @@
 #include <plmscope/tensor/codes.hpp>
 #include <plmscope/tensor/codes_by_feature.hpp>
 #include <plmscope/tensor/matrix.hpp>
+#include <plmscope/train/concepts.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
 #include <plmscope/train/dead_mask.hpp>
 #include <plmscope/train/dictionary_norm.hpp>
@@ -36,6 +37,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// policies that say so.
 template <class Sae, class Policies>
 class training_run {
+  static_assert(require_policies<Policies, training_run, typename Sae::backend_type>::value);
+
  public:
   using sae_type = Sae;
   using backend_type = typename Sae::backend_type;
