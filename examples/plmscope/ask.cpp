@@ -181,8 +181,7 @@ void run_ask(const ask_command& o) {
   const auto site = plmscope::parse_site(
       plmscope::describe_sae(plmscope::safetensors_file::open(sae_file)).source.site);
   esm.check(site);
-  program_sae model = plmscope::load_sae<plmscope::top_k, program_backend>(
-      sae_file, esm.source(site), nullptr, esm.backend());
+  program_sae model = program_sae::open(sae_file, {}, esm.source(site), esm.backend());
   if (o.common.dry_run) {
     const std::string sequence = plmscope::parse_sequence(o.sequence, "the sequence");
     return print_result(o.common, {{"residues", sequence.size()}, {"from", o.folder}},
@@ -201,7 +200,7 @@ answer ask_sequence(program_model& esm, program_sae& model, const std::filesyste
   const auto names = read_names(folder / "features.json",
                                 plmscope::safetensors_file::read_whole(sae_file).content_hash());
   auto& be = esm.backend();
-  plmscope::model_reader reader(esm, plmscope::parse_site(model.source.site),
+  plmscope::model_reader reader(esm, plmscope::parse_site(model.source().site),
                                 std::vector<std::string>{sequence});
   plmscope::activation_batch<program_backend> batch;
   plmscope::codes<program_backend> device_codes;
@@ -233,9 +232,9 @@ answer ask_sequence(program_model& esm, program_sae& model, const std::filesyste
   }
   answer out;
   out.object = {
-      {"residues", sequence.size()}, {"model", esm.identity().name}, {"site", model.source.site}};
+      {"residues", sequence.size()}, {"model", esm.identity().name}, {"site", model.source().site}};
   out.text = fmt::format("{} residues, {} at {}\n\n", sequence.size(), esm.identity().name,
-                         model.source.site);
+                         model.source().site);
   describe_overall(found, min_score, out);
   describe_residues(sequence, names, per_residue, out);
   return out;

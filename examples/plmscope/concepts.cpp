@@ -25,8 +25,7 @@ void run_concepts(const concepts_command& o) {
   const auto description = plmscope::describe_sae(plmscope::safetensors_file::open(o.sae));
   const auto site = plmscope::parse_site(description.source.site);
   esm.check(site);
-  program_sae model = plmscope::load_sae<plmscope::top_k, program_backend>(
-      o.sae, esm.source(site), nullptr, esm.backend());
+  program_sae model = program_sae::open(o.sae, {}, esm.source(site), esm.backend());
   json_object result{{"model", o.model}, {"sae", o.sae}, {"proteins", proteins.size()},
                      {"residues", read.residues}, {"out", o.out}};
   if (o.common.dry_run) {

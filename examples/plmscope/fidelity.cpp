@@ -144,8 +144,8 @@ void measure(const fidelity_command& o, const Definition& definition) {
     const auto description = plmscope::describe_sae(plmscope::safetensors_file::open(o.saes[i]));
     const auto site = plmscope::parse_site(description.source.site);
     esm.check(site);
-    auto sae = plmscope::load_sae<plmscope::top_k, program_backend>(o.saes[i], esm.source(site),
-                                                                    nullptr, esm.backend());
+    auto sae = plmscope::any_sae<program_backend>::open(o.saes[i], {}, esm.source(site),
+                                                        esm.backend());
     const auto f = plmscope::measure_fidelity(
         esm, site, sae, std::span<const std::string>(sequences), definition, options,
         [&](std::size_t done, std::size_t all) {

@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include <map>
+#include <string>
 #include <algorithm>
 #include <cmath>
 
@@ -132,6 +134,16 @@ plmscope::report_feature feature_card(const scored& s, const protocol_scores& by
   return card;
 }
 
+/// How people write a sparsifier's name.
+std::string sparsifier_name(const std::string& id) {
+  const std::map<std::string, std::string> names{
+      {"top_k", "TopK"},         {"abs_top_k", "AbsTopK"}, {"batch_top_k", "BatchTopK"},
+      {"jump_relu", "JumpReLU"}, {"relu", "ReLU"},         {"gated", "Gated"},
+      {"group_max", "GroupMax"}};
+  const auto at = names.find(id);
+  return at == names.end() ? id : at->second;
+}
+
 }  // namespace
 
 plmscope::feature_report make_report(const scored& s, const program_model& esm,
@@ -139,17 +151,23 @@ plmscope::feature_report make_report(const scored& s, const program_model& esm,
                                      const std::vector<plmscope::annotated_protein>& proteins,
                                      const scoring_options& o, const report_texts& texts) {
   plmscope::feature_report r;
+  const plmscope::sae_description about = model.describe();
   r.title = texts.title;
-  r.model = {esm.identity().name, texts.model_description, texts.bundled_model, model.source.site};
+  r.model = {esm.identity().name, texts.model_description, texts.bundled_model,
+             about.source.site};
   const auto record = [&](const char* key) {
-    const auto at = model.training_record.find(key);
-    return at == model.training_record.end() ? std::nan("") : std::strtod(at->second.c_str(), nullptr);
+    const auto at = about.training_record.find(key);
+    return at == about.training_record.end() ? std::nan("") : std::strtod(at->second.c_str(), nullptr);
   };
   const double rows = record("rows");
   std::vector<bool> alive(model.features(), false);
   for (const auto id : s.codes.ids) alive[id] = true;
   const auto dead = static_cast<double>(std::count(alive.begin(), alive.end(), false));
-  r.sae = {"TopK", model.sparsifier().k, model.features(), model.d_model(),
+  const auto k = about.sparsifier_fields.find("k");
+  r.sae = {sparsifier_name(about.sparsifier),
+           k == about.sparsifier_fields.end()
+               ? std::size_t{0}
+               : static_cast<std::size_t>(std::lround(std::strtod(k->second.c_str(), nullptr))), model.features(), model.d_model(),
            std::isnan(rows) ? std::size_t{0} : static_cast<std::size_t>(rows), s.fvu,
            static_cast<double>(s.codes.ids.size()) /
                static_cast<double>(std::max<std::size_t>(s.codes.protein_offsets.back(), 1)),

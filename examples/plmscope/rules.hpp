@@ -13,6 +13,7 @@ inline constexpr error_rule cli_store_damaged{"cli.107", error_kind::malformed, 
 inline constexpr error_rule cli_train_input{"cli.108", error_kind::usage, "training reads a model and proteins, or a store"};
 inline constexpr error_rule cli_verify_input{"cli.110", error_kind::usage, "verification reads a model and expected states, or a store"};
 inline constexpr error_rule cli_range{"cli.109", error_kind::usage, "a range reads A:B, a part I/N"};
+inline constexpr error_rule cli_option{"cli.112", error_kind::usage, "options of a training fit each other"};
 inline constexpr error_rule cli_picture{"cli.111", error_kind::usage, "one picture shows one sequence"};
 
 }  // namespace rules

@@ -21,7 +21,7 @@ namespace {
 encoded_proteins encode_proteins(program_model& esm, program_sae& model,
                            const std::vector<std::string>& sequences, bool neurons, double& fvu) {
   auto& be = esm.backend();
-  plmscope::model_reader reader(esm, plmscope::parse_site(model.source.site), sequences);
+  plmscope::model_reader reader(esm, plmscope::parse_site(model.source().site), sequences);
   encoded_proteins out;
   out.features = model.features();
   for (const auto& s : sequences) {

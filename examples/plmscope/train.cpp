@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "checkpoints.hpp"
+#include "fit.hpp"
 #include "rules.hpp"
 #include "training.hpp"
 
@@ -8,15 +8,10 @@
 #include <plmscope/acts/shuffled_rows.hpp>
 #include <plmscope/acts/store_rows.hpp>
 #include <plmscope/io/byte_source.hpp>
-#include <plmscope/sae/checkpoint.hpp>
-#include <plmscope/train/progress_bar.hpp>
-#include <plmscope/train/trainer.hpp>
 
 #include <fmt/format.h>
 
-#include <cmath>
-#include <cstdio>
-#include <functional>
+#include <map>
 #include <memory>
 
 namespace {
@@ -31,16 +26,8 @@ struct train_command {
   std::string out = "sae.safetensors";
 };
 
-plmscope::normalization normalization_of(const std::string& name) {
-  for (const auto kind : {plmscope::normalization::none, plmscope::normalization::scalar,
-                          plmscope::normalization::per_dimension}) {
-    if (name == plmscope::normalizer::name(kind)) return kind;
-  }
-  return plmscope::normalization::token_layer_norm;
-}
-
 void finish_train(const train_command& o, trained t, json_object out) {
-  plmscope::save_sae(t.model, o.out);
+  t.model.save(o.out);
   out["last"] = metrics_json(t.last);
   print_result(o.common, out,
                fmt::format("FVU {:.4f}, explained variance {:.4f}, cosine {:.4f}, L0 {:.1f}, dead "
@@ -102,78 +89,6 @@ void run_train(const train_command& o) {
   from_model ? train_on_model(o) : train_on_store(o);
 }
 
-/// Any source of rows as one type, so that the trainer is compiled once.
-struct row_feed {
-  plmscope::activation_source source;
-  std::size_t width;
-  std::function<plmscope::const_view<program_backend>(program_backend&, std::size_t)> next;
-  std::function<std::size_t()> position;
-  std::function<void(program_backend&, std::size_t)> seek;
-  std::function<std::string()> identity;
-
-  template <class Rows>
-  explicit row_feed(Rows& rows)
-      : source(rows.source()),
-        width(rows.width()),
-        next([&rows](program_backend& be, std::size_t n) { return rows.next(be, n); }),
-        position([&rows] { return rows.position(); }),
-        seek([&rows](program_backend& be, std::size_t to) { rows.seek(be, to); }),
-        identity([&rows] { return rows.identity(); }) {}
-};
-
-// Fits the normaliser on the first rows, trains, and fills source and training record.
-trained train_on(program_backend& be, row_feed rows, const training_options& o,
-                 const common_options& common) {
-  const std::size_t d_model = rows.width;
-  const std::size_t features = o.features == 0 ? 8 * d_model : o.features;
-  const double lr = o.lr > 0 ? o.lr : 2e-4 / std::sqrt(static_cast<double>(features) / 16384.0);
-  const auto sample_view = rows.next(be, std::max<std::size_t>(o.batch, 4096));
-  std::vector<float> sample(sample_view.size());
-  be.download(sample_view, std::span<float>(sample));
-
-  program_sae model({.d_model = d_model,
-                     .features = features,
-                     .sparsifier = {.k = o.k},
-                     .normalize = plmscope::fit_normalizer(normalization_of(o.normalize),
-                                                           std::span<const float>(sample), d_model),
-                     .seed = common.seed},
-                    be);
-  model.source = rows.source;
-  plmscope::trainer fit{.steps = o.steps,
-                        .batch = o.batch,
-                        .optimizer = plmscope::adam{.lr = lr},
-                        .checkpoints = checkpoints_of(o)};
-  // Averaged over dimensions, the main loss is of the order of the unexplained variance, which is
-  // what the weight of AuxK in Gao et al. 2024 refers to.
-  fit.loss.over = plmscope::mean_squared_error::dimensions::averaged;
-  fit.schedule = {.warmup = std::max<std::size_t>(o.steps / 20, 1), .decay_start = o.steps * 4 / 5};
-  fit.dead.alpha = o.aux_alpha;
-  fit.dead.k = o.k_aux;
-  const auto total = static_cast<std::int64_t>(o.steps * o.batch);
-  fit.dead.dead_after =
-      o.dead_after > 0 ? o.dead_after
-                       : std::min<std::int64_t>(10'000'000, std::max<std::int64_t>(total / 10, 1));
-  fit.log_every = std::max<std::size_t>(o.steps / 200, 1);
-
-  metrics_file log(o.metrics, o.resume);
-  plmscope::progress_bar bar;
-  trained out{std::move(model), {}};
-  out.last = fit(out.model, rows, [&](const plmscope::training_metrics& m) {
-    bar(m);
-    log.add(m);
-  });
-  auto& record = out.model.training_record;
-  record["steps"] = std::to_string(o.steps);
-  record["batch"] = std::to_string(o.batch);
-  record["learning_rate"] = fmt::format("{}", lr);
-  record["seed"] = std::to_string(common.seed);
-  record["rows"] = std::to_string(out.last.tokens);
-  record["fvu"] = fmt::format("{:.6f}", out.last.fvu);
-  record["l0"] = fmt::format("{:.3f}", out.last.l0);
-  record["dead_share"] = fmt::format("{:.5f}", out.last.dead_share);
-  return out;
-}
-
 }  // namespace
 
 json_object metrics_json(const plmscope::training_metrics& m) {
@@ -218,7 +133,7 @@ trained train_sae(program_model& esm, const std::vector<std::string>& sequences,
   plmscope::shuffled_rows<reader_type, program_backend> rows(
       reader_type(esm, plmscope::parse_site(o.site), sequences, common.seed), common.seed,
       o.buffer_rows);
-  return train_on(esm.backend(), row_feed(rows), o, common);
+  return fit_sae(esm.backend(), row_feed(rows), o, common);
 }
 
 trained train_sae(program_backend be, const plmscope::activation_store& store, bool by_protein,
@@ -227,19 +142,48 @@ trained train_sae(program_backend be, const plmscope::activation_store& store, b
     using reader_type = plmscope::activation_store_reader<program_backend>;
     plmscope::shuffled_rows<reader_type, program_backend> rows(
         reader_type(store, o.site, common.seed), common.seed, o.buffer_rows);
-    return train_on(be, row_feed(rows), o, common);
+    return fit_sae(be, row_feed(rows), o, common);
   }
   plmscope::store_rows<program_backend> rows(store, o.site, common.seed,
                                              {.buffer_rows = o.buffer_rows});
-  return train_on(be, row_feed(rows), o, common);
+  return fit_sae(be, row_feed(rows), o, common);
 }
 
 void add_training_flags(CLI::App& c, training_options& o) {
   c.add_option("--site", o.site, "Where in the model: embeddings, resid_post.L, final_norm")
       ->capture_default_str();
   c.add_option("--features", o.features, "Latents; 0 means 8 per dimension")->capture_default_str();
-  c.add_option("--k", o.k, "Active latents per residue (Gao et al. 2024)")
-      ->check(CLI::Range(1, 1024))
+  c.add_option("--sparsifier", o.sparsifier,
+               "How codes become sparse:\n"
+               "top_k: the k largest of each residue (Gao et al. 2024)\n"
+               "abs_top_k: the k of largest magnitude, with their signs\n"
+               "batch_top_k: k a residue on average over the batch (Bussmann et al. 2024)\n"
+               "jump_relu: learned thresholds that aim at k (Rajamanoharan et al. 2024, \"Jumping "
+               "ahead\")\n"
+               "relu: an L1 penalty that aims at k (Bricken et al. 2023)\n"
+               "gated: gates with an L1 penalty that aims at k (Rajamanoharan et al. 2024, \"Gated "
+               "SAEs\")\n"
+               "group_max: the largest of each of k groups of latents (sparsify)")
+      ->check(CLI::IsMember(
+          {"top_k", "abs_top_k", "batch_top_k", "jump_relu", "relu", "gated", "group_max"}))
+      ->capture_default_str();
+  c.add_option("--k", o.k, "Active latents per residue; of batch_top_k any number, else a whole one")
+      ->check(CLI::Range(0.1, 1024.0))
+      ->capture_default_str();
+  c.add_option("--l1", o.l1,
+               "Weight of the L1 penalty of relu and gated; 0: it seeks k (Nabeshima 2024)")
+      ->check(CLI::NonNegativeNumber);
+  c.add_option("--l0", o.l0, "Weight of (L0 / k - 1)^2 for jump_relu (Lieberum et al. 2024)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  c.add_option("--bandwidth", o.bandwidth, "Of the thresholds' pseudo-gradients of jump_relu")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  c.add_option("--matryoshka", o.matryoshka,
+               "Ends of prefixes that reconstruct on their own, for top_k and batch_top_k, such as "
+               "256 1024 (Bussmann et al. 2025)");
+  c.add_option("--decoder", o.decoder, "Length of decoder rows: unit (Bricken et al. 2023) or free")
+      ->check(CLI::IsMember({"unit", "free"}))
       ->capture_default_str();
   c.add_option("--steps", o.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
   c.add_option("--batch", o.batch, "Residues an update")
@@ -262,7 +206,7 @@ void add_training_flags(CLI::App& c, training_options& o) {
 
 void add_train(CLI::App& app) {
   auto o = std::make_shared<train_command>();
-  CLI::App* c = app.add_subcommand("train", "Train a TopK SAE on the activations of a model");
+  CLI::App* c = app.add_subcommand("train", "Train a sparse autoencoder on the activations of a model");
   c->add_option("model", o->model,
                 "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 or ESM-C model");
   c->add_option("proteins", o->proteins, "FASTA(.gz) or UniProt TSV(.gz)");

@@ -7,7 +7,7 @@
 #include <plmscope/acts/activation_store.hpp>
 #include <plmscope/io/fasta.hpp>
 #include <plmscope/io/uniprot_tsv.hpp>
-#include <plmscope/sae/sae.hpp>
+#include <plmscope/sae/any_sae.hpp>
 #include <plmscope/train/metrics.hpp>
 
 #include <string>
@@ -15,12 +15,18 @@
 
 // Training as `train` and `demo` do it.
 
-using program_sae = plmscope::sae<plmscope::top_k, program_backend>;
+using program_sae = plmscope::any_sae<program_backend>;
 
 struct training_options {
   std::string site = "resid_post.3";
   std::size_t features = 0;  // 0: 8 per dimension
-  std::size_t k = 32;
+  std::string sparsifier = "top_k";
+  double k = 32;                     // active latents a row: kept, or aimed at
+  double l1 = 0;                     // weight; 0: it seeks k
+  double l0 = 0.05;                  // weight of (L0 / k - 1)^2
+  double bandwidth = 0.1;
+  std::vector<std::size_t> matryoshka = {};  // ends of prefixes; empty: one reconstruction
+  std::string decoder = "unit";
   std::size_t steps = 5000;
   std::size_t batch = 2048;
   double lr = 0;  // 0: 2e-4 / sqrt(features / 16,384)
