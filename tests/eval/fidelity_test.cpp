@@ -285,6 +285,11 @@ TEST_CASE("awkward proteins") {
     options.masking = fidelity_masking::at({{wrong}, {1}});
     CHECK(id_of(with_masks) == "eval.134");
   }
+  options.masking = fidelity_masking::at({{0, 1}});  // J has no right answer
+  const auto unknown_masked =
+      measure_fidelity(esm, at, sae, std::vector<std::string>{"JMK"}, by::standard{}, options);
+  CHECK(unknown_masked.predictions == 1);
+  CHECK(unknown_masked.of_protein[0].compared == 2);
   options.masking = fidelity_masking::at({{}, {1, 0}});
   CHECK(measure_fidelity(esm, at, sae, two, by::standard{}, options).predictions == 2);
 }

@@ -65,7 +65,7 @@ class fidelity_run {
     };
     if (with_masks) {
       for (const std::size_t t : masked) {
-        predictions_.push_back({first + t - ahead, p, tokens[t]});
+        predictions_.push_back({first + t - ahead, p, known(t) ? tokens[t] : -1});
       }
       return;
     }
@@ -87,7 +87,7 @@ class fidelity_run {
     for (std::size_t i = 0; i < predictions_.size(); ++i) {
       const prediction& at = predictions_[i];
       const auto log_p = log_softmax(rows.subspan(at.row * width, width));
-      check(log_p, at.protein);
+      check(log_p, at.protein, condition);
       if (condition == fidelity_condition::clean) {
         clean_.insert(clean_.end(), log_p.begin(), log_p.end());
       }
@@ -121,14 +121,16 @@ class fidelity_run {
     if (c == 0) ++to.scored;
   }
 
-  void check(const std::vector<double>& log_p, std::size_t protein) const {
-    for (const double l : log_p) {
-      if (std::isfinite(l)) continue;
-      throw error(rules::fidelity_not_finite,
-                  {.where = "protein " + std::to_string(protein),
-                   .found = "a NaN or an infinity in the logits",
-                   .remedy = "the reconstruction may be too far from any state"});
-    }
+  static void check(const std::vector<double>& log_p, std::size_t protein,
+                    fidelity_condition condition) {
+    if (std::ranges::all_of(log_p, [](double l) { return std::isfinite(l); })) return;
+    const bool clean = condition == fidelity_condition::clean;
+    throw error(rules::fidelity_not_finite,
+                {.where = "protein " + std::to_string(protein),
+                 .found = std::string("a NaN or an infinity in the logits of the ") +
+                          (clean ? "untouched model" : "model with a replaced state"),
+                 .remedy = clean ? "check the model file with `plmscope info`"
+                                 : "the replacement is too far from any state: check the SAE"});
   }
 
   Model* model_;
