@@ -32,22 +32,20 @@ wanted_checkpoints checkpoints_of(const training_options& o) {
   return {every};
 }
 
-metrics_file::metrics_file(const std::string& path, bool resumes) : path_(path), resumes_(resumes) {
-  if (path.empty()) return;
-  if (resumes_) resumes_ = std::filesystem::is_regular_file(path);
-  file_.reset(std::fopen(path.c_str(), resumes_ ? "a" : "w"));
-  if (file_ == nullptr) throw plmscope::error(plmscope::rules::file_open, {.where = path});
-}
-
 void metrics_file::add(const plmscope::training_metrics& m) {
-  if (file_ == nullptr) return;
-  if (std::exchange(resumes_, false)) keep_before(m.step);
+  if (path_.empty()) return;
+  if (file_ == nullptr) {
+    const bool goes_on = resumes_ && std::filesystem::is_regular_file(path_);
+    if (goes_on) keep_before(m.step);
+    file_.reset(std::fopen(path_.c_str(), goes_on ? "a" : "w"));
+    if (file_ == nullptr) throw plmscope::error(plmscope::rules::file_open, {.where = path_});
+  }
   fmt::print(file_.get(), "{}\n", metrics_json(m).dump());
   std::fflush(file_.get());
 }
 
 // What the stopped run wrote from `step` on, or not to the end of the line, comes again.
-void metrics_file::keep_before(std::size_t step) {
+void metrics_file::keep_before(std::size_t step) const {
   const auto bytes = plmscope::read_file(path_);
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   std::size_t kept = 0;
@@ -58,8 +56,5 @@ void metrics_file::keep_before(std::size_t step) {
       break;
     }
   }
-  file_.reset();
   plmscope::write_file_atomically(path_, text.substr(0, kept));
-  file_.reset(std::fopen(path_.c_str(), "a"));
-  if (file_ == nullptr) throw plmscope::error(plmscope::rules::file_open, {.where = path_});
 }

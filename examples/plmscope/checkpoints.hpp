@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 // What the program does about trainings that are stopped.
 
@@ -40,20 +41,21 @@ struct wanted_checkpoints {
 /// second one at once.
 wanted_checkpoints checkpoints_of(const training_options& options);
 
-/// One JSON object a line, each written whole.
+/// One JSON object a line, each written whole. The file is touched with the first line, so that a
+/// training that is refused leaves it alone.
 class metrics_file {
  public:
   /// With `resumes` the lines of a file that is there stay, up to the first step that comes again.
-  metrics_file(const std::string& path, bool resumes);
+  metrics_file(std::string path, bool resumes) : path_(std::move(path)), resumes_(resumes) {}
   void add(const plmscope::training_metrics& m);
 
  private:
   struct closing {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
-  void keep_before(std::size_t step);
+  void keep_before(std::size_t step) const;
 
   std::string path_;
-  std::unique_ptr<std::FILE, closing> file_;
   bool resumes_;
+  std::unique_ptr<std::FILE, closing> file_;
 };

@@ -84,9 +84,10 @@ TEST_CASE("shuffled rows of a model go on anywhere") {
   const auto reader = [&](std::size_t tokens) {
     return esm2_reader<>(esm, resid_post{0}, sequences, 3, tokens);
   };
-  for (const std::size_t tokens : {1, 26, 27, 100}) {
+  for (const std::size_t tokens : std::vector<std::size_t>{1, 26, 27, 100}) {
     CAPTURE(tokens);
-    for (const std::size_t capacity : {10, 13, 47, 48, 1000}) {  // 48 rows in all
+    for (const std::size_t capacity :
+         std::vector<std::size_t>{10, 13, 47, 48, 1000}) {  // 48 rows in all
       CAPTURE(capacity);
       check([&] { return shuffled(reader(tokens), 5, capacity); }, 5);
       check([&] { return shuffled(plain<esm2_reader<>>{reader(tokens)}, 5, capacity); }, 4, 15);
@@ -105,14 +106,14 @@ TEST_CASE("rows of a store go on anywhere") {
   const golden::scratch_folder folder;
   sample::finish(folder / "s", sample::manifest(dtype::f32, 16));
   const auto store = activation_store::open(folder / "s");
-  for (const std::size_t capacity : {20, 33, 78, 1000}) {  // 78 rows in all
+  for (const std::size_t capacity : std::vector<std::size_t>{20, 33, 78, 1000}) {  // 78 rows in all
     CAPTURE(capacity);
     check(
         [&] {
           return store_rows<>(store, "final_norm", 3, {.buffer_rows = capacity, .run_rows = 5});
         },
         7);
-    for (const std::size_t batch : {1, 10, 1000}) {
+    for (const std::size_t batch : std::vector<std::size_t>{1, 10, 1000}) {
       check(
           [&] {
             return shuffled(activation_store_reader<>(store, "final_norm", 3, batch), 5, capacity);

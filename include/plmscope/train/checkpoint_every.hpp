@@ -79,7 +79,7 @@ struct basic_checkpoint_every {
       for (std::size_t i = there.size(); i-- > 0;) {
         const auto file = undamaged(there[i], i == 0);
         if (!file) continue;
-        conditions_.require_same(*file, options_.warn);
+        conditions_.require_same(*file, [&](const std::string& text) { warn(text); });
         restore_training(run, reader, *file);
         saved_ = run.steps();
         return;
@@ -106,13 +106,17 @@ struct basic_checkpoint_every {
                     " steps, " + std::to_string(o.keep) + " kept"});
     }
 
+    void warn(const std::string& text) const {
+      if (options_.warn) options_.warn(text);
+    }
+
     // The checkpoint of a step, or nothing and a warning.
     std::optional<state_file> undamaged(std::size_t step, bool last) const {
       try {
         return state_file(folder_.path(step));
       } catch (const error& e) {
-        if (last) throw;
-        options_.warn(std::string(e.what()) + "\nthe checkpoint before it is taken");
+        if (last || e.kind() == error_kind::io) throw;  // unreadable is not yet damaged
+        warn(std::string(e.what()) + "\nthe checkpoint before it is taken");
         return std::nullopt;
       }
     }

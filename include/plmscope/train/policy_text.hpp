@@ -96,8 +96,12 @@ auto members_of(const T& t) {
   // clang-format on
 }
 
+struct ignore {  // a lambda in its place is no expression to every compiler
+  template <class T>
+  void operator()(const T&) const {}
+};
 template <class T>
-concept has_settings = requires(const T& t) { t.settings([](const auto&) {}); };
+concept has_settings = requires(const T& t, const ignore& f) { t.settings(f); };
 template <class T>
 inline constexpr bool is_tuple = false;
 template <class... T>

@@ -25,10 +25,14 @@ inline constexpr bool is_tuple<std::tuple<T...>> = true;
 template <class T>
 inline constexpr bool cannot_be_saved = false;
 
+struct ignore {
+  template <class T>
+  void operator()(std::string_view, T&) const {}
+};
 template <class T>
-concept has_fields = requires(T& t) { t.fields([](std::string_view, auto&) {}); };
+concept has_fields = requires(T& t, const ignore& f) { t.fields(f); };
 template <class T>
-concept has_for_each = requires(T& t) { t.for_each([](std::string_view, auto&) {}); };
+concept has_for_each = requires(T& t, const ignore& f) { t.for_each(f); };
 
 }  // namespace state_detail
 
