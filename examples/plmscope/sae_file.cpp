@@ -40,14 +40,14 @@ std::optional<std::filesystem::path> file_of(const std::filesystem::path& path,
 }  // namespace
 
 void add_stated_flags(CLI::App& command, plmscope::stated_sae& stated) {
+  auto* group = command.add_option_group("What the file of another library does not say");
   const auto yes_or_no = [&](const char* flag, std::optional<bool>& to, const char* help) {
-    command
+    group
         .add_option_function<std::string>(
             flag, [&to](const std::string& s) { to = s == "yes"; }, help)
         ->check(CLI::IsMember({"yes", "no"}))
         ->type_name("yes|no");
   };
-  auto* group = command.add_option_group("What the file of another library does not say");
   group->add_option("--library", stated.library,
                     "The library that wrote it, where several could have");
   group->add_option("--sparsifier", stated.sparsifier,
