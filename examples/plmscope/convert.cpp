@@ -3,11 +3,14 @@
 #include "sae_check.hpp"
 #include "sae_file.hpp"
 
+#include <plmscope/plm/site.hpp>
 #include <plmscope/sae/any_sae.hpp>
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
+#include <string_view>
 
 namespace {
 
@@ -20,7 +23,18 @@ struct convert_options {
   plmscope::stated_sae stated;
 };
 
+// Refuses names of sites that no model has; a crosscoder has several, with commas.
+void check_sites(std::string_view names) {
+  while (!names.empty()) {
+    const auto one = names.substr(0, names.find(','));
+    plmscope::parse_site(one);
+    names.remove_prefix(std::min(names.size(), one.size() + 1));
+  }
+}
+
 void convert(const convert_options& o) {
+  check_sites(o.stated.site);
+  check_sites(o.stated.target_site);
   const std::filesystem::path in(o.in), out(o.out);
   const bool native = plmscope::any_sae<>::is_native(in);
   plmscope::stated_sae stated = o.stated;

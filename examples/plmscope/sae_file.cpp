@@ -24,6 +24,22 @@ std::string normalizer_text(const plmscope::normalizer& n) {
   return out;
 }
 
+// Whether a file of a folder is an SAE that another library wrote.
+bool holds_saes(const std::filesystem::path& folder) {
+  std::error_code no;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, no)) {
+    const auto ending = entry.path().extension();
+    if (ending != ".safetensors" && ending != ".pt" && ending != ".ckpt") continue;
+    try {
+      auto file = plmscope::published_file::open(entry.path());
+      if (!plmscope::published_libraries(file).empty()) return true;
+    } catch (const plmscope::error&) {
+      continue;
+    }
+  }
+  return false;
+}
+
 // The file of weights in a folder, when there is one.
 std::optional<std::filesystem::path> file_of(const std::filesystem::path& path,
                                              const plmscope::stated_sae& stated) {
@@ -33,6 +49,7 @@ std::optional<std::filesystem::path> file_of(const std::filesystem::path& path,
   try {
     return plmscope::published_sae_file(path, stated);
   } catch (const plmscope::error&) {
+    if (holds_saes(path)) throw;
     return {};  // a sharded model, or nothing
   }
 }
@@ -40,14 +57,14 @@ std::optional<std::filesystem::path> file_of(const std::filesystem::path& path,
 }  // namespace
 
 void add_stated_flags(CLI::App& command, plmscope::stated_sae& stated) {
+  auto* group = command.add_option_group("What the file of another library does not say");
   const auto yes_or_no = [&](const char* flag, std::optional<bool>& to, const char* help) {
-    command
-        .add_option_function<std::string>(
+    group
+        ->add_option_function<std::string>(
             flag, [&to](const std::string& s) { to = s == "yes"; }, help)
         ->check(CLI::IsMember({"yes", "no"}))
         ->type_name("yes|no");
   };
-  auto* group = command.add_option_group("What the file of another library does not say");
   group->add_option("--library", stated.library,
                     "The library that wrote it, where several could have");
   group->add_option("--sparsifier", stated.sparsifier,

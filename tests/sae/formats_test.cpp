@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -127,6 +128,49 @@ TEST_CASE("what a file does not say must be stated, and is remembered") {
         }).id == "sae.105");
   // a file of ours leaves nothing to state
   CHECK(caught([&] { any_sae<>::open(folder / "ours.safetensors", {.k = 3}); }).id == "sae.113");
+}
+
+TEST_CASE("an SAE of a type known at run time is used without its type, or with it") {
+  const golden::scratch_folder folder;
+  write(folder / "a.safetensors", interprot());
+  auto model = any_sae<plmscope::reference>::open(folder / "a.safetensors", {.k = 3});
+  CHECK(model.d_model() == d);
+  CHECK(model.d_out() == d);
+  CHECK(model.features() == features);
+  CHECK(model.describe().sparsifier == "top_k");
+  CHECK(model.get_if<plmscope::relu>() == nullptr);
+  REQUIRE(model.get_if<plmscope::top_k>() != nullptr);
+  CHECK(model.get_if<plmscope::top_k>()->sparsifier().k == 3);
+  CHECK(model.visit([](const auto& typed) { return typed.settings().normalize.ddof; }) == 1);
+  CHECK_FALSE(any_sae<>::is_native(folder / "a.safetensors"));
+  CHECK_FALSE(any_sae<>::is_native(folder / "nowhere"));
+
+  plmscope::reference be;
+  plmscope::matrix<double, plmscope::reference> x(be, 4, d), y(be, 4, d), both(be, 4, d);
+  for (std::size_t i = 0; i < x.size(); ++i) x.data()[i] = std::sin(static_cast<double>(3 * i));
+  plmscope::codes<plmscope::reference> z;
+  model.encode(x, z);
+  CHECK(z.rows() == 4);
+  CHECK(z.entries() <= 12);
+  model.decode(z, y);
+  model.reconstruct(x, both);
+  CHECK(std::equal(y.data(), y.data() + y.size(), both.data()));
+  plmscope::matrix<double, plmscope::reference> wide(be, 4, d + 1);
+  CHECK(caught([&] { model.encode(wide, z); }).id == "sae.102");
+  CHECK(caught([&] { model.decode(z, wide); }).id == "sae.110");
+  // in double, so that saved and opened nothing is lost; a float SAE opens it, too
+  plmscope::save_sae(model, folder / "ours.safetensors");
+  auto single = any_sae<cpu>::open(folder / "ours.safetensors", {}, {}, cpu(1));
+  CHECK(single.describe().normalizer == model.describe().normalizer);
+  // a sparsifier that is not among the known ones
+  auto read = plmscope::read_published_sae(folder / "a.safetensors", {.k = 3});
+  read.description.sparsifier = "unheard_of";
+  const thrown t = caught([&] { any_sae<>{read}; });
+  CHECK(t.id == "sae.104");
+  CHECK(t.text.find("jump_relu") != std::string::npos);
+  read.description.sparsifier = "jump_relu";  // whose thresholds it lacks
+  read.description.sparsifier_fields.clear();
+  CHECK(caught([&] { any_sae<>{read}; }).id == "sae.115");
 }
 
 TEST_CASE("the layout is told by tensors and settings, not by names of files") {

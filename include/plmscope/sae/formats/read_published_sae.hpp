@@ -166,8 +166,8 @@ inline published_sae read_published_sae(const std::filesystem::path& path,
                 {.where = file.where(),
                  .expected = "a statement of the library",
                  .found = "a file as these write it: " + p::ids(found),
-                 .remedy = "state which: --library " + std::string(found[0]) +
-                           " (stated_sae::library), or put its settings beside the file"});
+                 .remedy = "state which (--library ID, stated_sae::library), one of " +
+                           p::ids(found) + "; or put its settings beside the file"});
   }
   sae_reading r{file, stated};
   p::for_each_format([&]<class Format>(Format) {
