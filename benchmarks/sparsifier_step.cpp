@@ -46,7 +46,8 @@ struct shared_start {
 
 template <class S, class Policies, class Prepare>
 contender make(std::string name, const setting& s, backend& be, std::vector<matrix>& x,
-               const shared_start& start, S sparsifier, Policies policies, Prepare prepare) {
+               const shared_start& start, S sparsifier, Policies policies, Prepare prepare,
+               plmscope::product_precision precision = plmscope::product_precision::fp32) {
   using model_type = plmscope::sae<S, backend>;
   using run = plmscope::training_run<model_type, Policies>;
   struct state {
@@ -56,6 +57,7 @@ contender make(std::string name, const setting& s, backend& be, std::vector<matr
   };
   typename model_type::options o;
   o.d_model = s.d, o.features = s.features, o.sparsifier = sparsifier;
+  o.encoder_product = precision;
   auto all = std::make_shared<state>(state{model_type(std::move(o), be), nullptr});
   std::size_t i = 0;
   all->model.parameters().for_each([&](const char*, auto& m) {
@@ -65,8 +67,7 @@ contender make(std::string name, const setting& s, backend& be, std::vector<matr
   });
   all->training = std::make_unique<run>(all->model, policies);
   prepare(*all);
-  return {std::move(name),
-          [all, &x] { all->training->step(x[all->done++ % x.size()], rate); },
+  return {std::move(name), [all, &x] { all->training->step(x[all->done++ % x.size()], rate); },
           [all] { return all->training->metrics(); }};
 }
 
@@ -79,9 +80,12 @@ std::vector<contender> contenders(const setting& s, backend& be, std::vector<mat
     for (std::size_t f = 0; f < s.features; f += 10) since[f] = 10'000'000;
     be.upload(std::span<const std::int64_t>(since), c.training->dead_state().since_fired.all());
     c.training->dead_state().next_check = 0;
-    // and cannot fire: far below zero
-    auto& bias = c.model.parameters().encoder_bias;
-    for (std::size_t f = 0; f < s.features; f += 10) bias.data()[f] = -1;
+    // and too small to be among the k largest
+    auto& p = c.model.parameters();
+    for (std::size_t f = 0; f < s.features; f += 10) {
+      p.encoder_bias.data()[f] = 0;
+      for (std::size_t j = 0; j < s.d; ++j) p.encoder(f, j) *= 0.05f;
+    }
   };
   const auto shift = [t](auto& c) {  // ReLU at the same number of active latents
     auto& bias = c.model.parameters().encoder_bias;
@@ -97,22 +101,27 @@ std::vector<contender> contenders(const setting& s, backend& be, std::vector<mat
   };
   const double k = static_cast<double>(s.k);
   std::vector<std::uint32_t> ends;
-  for (const std::size_t share : {16, 8, 4, 2, 1}) {
+  for (const std::size_t share : {16u, 8u, 4u, 2u, 1u}) {
     ends.push_back(static_cast<std::uint32_t>(s.features / share));
   }
   const plmscope::trainer<> plain;
   std::vector<contender> all;
   all.push_back(make("top_k", s, be, x, start, plmscope::top_k{s.k}, plain, nothing));
-  all.push_back(make("batch_top_k", s, be, x, start, plmscope::batch_top_k{.k = k}, plain, nothing));
-  all.push_back(make("jump_relu", s, be, x, start,
-                     plmscope::jump_relu{.bandwidth = start.threshold / 10},
-                     plmscope::trainer{.penalty = plmscope::l0_penalty{.weight = {1e-3}}},
-                     thresholds));
-  all.push_back(make("relu_l1", s, be, x, start, plmscope::relu{},
-                     plmscope::trainer{.penalty = plmscope::l1_penalty{
-                                           .weight = {1e-3},
-                                           .length = plmscope::penalised_length::none}},
-                     shift));
+  if (backend::gemm_provider::computes(plmscope::product_precision::bf16)) {
+    all.push_back(make("top_k_bf16", s, be, x, start, plmscope::top_k{s.k}, plain, nothing,
+                       plmscope::product_precision::bf16));
+  }
+  all.push_back(
+      make("batch_top_k", s, be, x, start, plmscope::batch_top_k{.k = k}, plain, nothing));
+  all.push_back(
+      make("jump_relu", s, be, x, start, plmscope::jump_relu{.bandwidth = start.threshold / 10},
+           plmscope::trainer{.penalty = plmscope::l0_penalty{.weight = {1e-3}}}, thresholds));
+  all.push_back(
+      make("relu_l1", s, be, x, start, plmscope::relu{},
+           plmscope::trainer{.penalty =
+                                 plmscope::l1_penalty{.weight = {1e-3},
+                                                      .length = plmscope::penalised_length::none}},
+           shift));
   all.push_back(make("gated", s, be, x, start, plmscope::gated{},
                      plmscope::trainer{.penalty = plmscope::l1_penalty{.weight = {1e-3}},
                                        .dead = plmscope::aux_k{.alpha = 0}},
@@ -130,13 +139,11 @@ shared_start begin(const setting& s, backend& be, std::vector<matrix>& x) {
   ours o(s);
   o.step();  // brings the bias gradient to life
   shared_start start;
-  o.model.parameters().for_each([&](const char*, auto& m) {
-    start.parameters.emplace_back(m.data(), m.data() + m.size());
-  });
+  o.model.parameters().for_each(
+      [&](const char*, auto& m) { start.parameters.emplace_back(m.data(), m.data() + m.size()); });
   for (auto& batch : o.x) x.push_back(std::move(batch));
   // The smallest of the k m values that BatchTopK keeps of the first batch.
-  plmscope::sae<plmscope::batch_top_k, backend> model(
-      {.d_model = s.d, .features = s.features}, be);
+  plmscope::sae<plmscope::batch_top_k, backend> model({.d_model = s.d, .features = s.features}, be);
   std::size_t i = 0;
   model.parameters().for_each([&](const char*, auto& m) {
     be.upload(std::span<const float>(start.parameters[i++]), m.all());
@@ -164,7 +171,8 @@ int compare(const setting& s) {
   if (!s.alone && python != nullptr) {
     const std::string threads = std::to_string(s.threads);
     rival = std::make_unique<rival_process>(
-        std::vector<std::string>{python, PLMSCOPE_SOURCE_DIR "/benchmarks/sparsifier_step_rival.py"},
+        std::vector<std::string>{python,
+                                 PLMSCOPE_SOURCE_DIR "/benchmarks/sparsifier_step_rival.py"},
         std::vector<std::string>{"OMP_NUM_THREADS=" + threads, "OMP_PROC_BIND=true",
                                  "MALLOC_MMAP_MAX_=0", "MALLOC_TRIM_THRESHOLD_=100000000000",
                                  "MALLOC_TOP_PAD_=268435456"});
@@ -215,24 +223,29 @@ int compare(const setting& s) {
     for (std::size_t r = 0; r < c.ms.size(); ++r) ratios.push_back(c.ms[r] / all[0].ms[r]);
     for (std::size_t r = 0; r < c.rival_ms.size(); ++r) rivals.push_back(c.rival_ms[r] / c.ms[r]);
     std::printf("%-18s %8.1f ms a step", c.name.c_str(), median(c.ms));
-    if (!rivals.empty()) std::printf(", torch %8.1f ms: %.1f times as long", median(c.rival_ms), median(rivals));
+    if (!rivals.empty())
+      std::printf(", torch %8.1f ms: %.1f times as long", median(c.rival_ms), median(rivals));
     std::printf("\nratio step_%s_to_top_k %.2f\n", c.name.c_str(), median(ratios));
   }
   return 0;
 }
 
 bool parse(int argc, char** argv, setting& s) {
-  const std::vector<std::pair<std::string, std::size_t*>> known{
-      {"--d", &s.d},         {"--features", &s.features}, {"--k", &s.k},
-      {"--batch", &s.batch}, {"--rounds", &s.rounds},     {"--steps", &s.steps},
-      {"--threads", &s.threads}};
+  const std::vector<std::pair<std::string, std::size_t*>> known{{"--d", &s.d},
+                                                                {"--features", &s.features},
+                                                                {"--k", &s.k},
+                                                                {"--batch", &s.batch},
+                                                                {"--rounds", &s.rounds},
+                                                                {"--steps", &s.steps},
+                                                                {"--threads", &s.threads}};
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
     if (name == "--alone") {
       s.alone = true;
       continue;
     }
-    const auto at = std::find_if(known.begin(), known.end(), [&](auto& k) { return k.first == name; });
+    const auto at =
+        std::find_if(known.begin(), known.end(), [&](auto& k) { return k.first == name; });
     if (at == known.end() || i + 1 == argc) return false;
     *at->second = std::max<std::size_t>(std::strtoull(argv[++i], nullptr, 10), 1);
   }
@@ -246,8 +259,9 @@ int main(int argc, char** argv) {
   s.rounds = 5;
   s.steps = 3;
   if (!parse(argc, argv, s)) {
-    std::fprintf(stderr, "sparsifier_step [--d N] [--features N] [--k N] [--batch N] [--rounds N] "
-                         "[--steps N] [--threads N] [--alone: without the rival]\n");
+    std::fprintf(stderr,
+                 "sparsifier_step [--d N] [--features N] [--k N] [--batch N] [--rounds N] "
+                 "[--steps N] [--threads N] [--alone: without the rival]\n");
     return 2;
   }
   try {

@@ -68,7 +68,8 @@ class Step:
                 self.b_enc -= threshold
             if name == "top_k_aux_k":
                 self.since[::10] = 10_000_000
-                self.b_enc[::10] = -1
+                self.b_enc[::10] = 0
+                self.encoder[::10] *= 0.05
         if name == "jump_relu":
             self.theta = torch.full((features,), threshold, requires_grad=True)
             self.parameters.append(self.theta)

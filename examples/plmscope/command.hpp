@@ -39,6 +39,7 @@ json_object number_or_null(double value);
 
 // One function a file; each adds its subcommand and its work.
 void add_info(CLI::App& app);
+void add_convert(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_embed(CLI::App& app);
 void add_contacts(CLI::App& app);
@@ -47,5 +48,6 @@ void add_harvest(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_train(CLI::App& app);
 void add_concepts(CLI::App& app);
+void add_fidelity(CLI::App& app);
 void add_ask(CLI::App& app);
 void add_demo(CLI::App& app);

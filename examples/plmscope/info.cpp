@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "command.hpp"
+#include "sae_check.hpp"
+#include "sae_file.hpp"
 #include "store.hpp"
 
 #include <plmscope/io/safetensors.hpp>
@@ -18,6 +20,8 @@ namespace {
 struct info_options {
   common_options common;
   std::string file;
+  std::string model;
+  plmscope::stated_sae stated;
 };
 
 std::string shape_of(const plmscope::stored_tensor& t) {
@@ -38,31 +42,6 @@ void describe_tensors(const plmscope::weights_file& file, json_object& out, std:
   }
   if (file.tensors().size() > shown) {
     text += fmt::format("  ... and {} more (--json lists all)\n", file.tensors().size() - shown);
-  }
-}
-
-void describe_sae_file(const plmscope::safetensors_file& file, json_object& out,
-                       std::string& text) {
-  const auto d = plmscope::describe_sae(file);
-  out["kind"] = "sae";
-  out["d_model"] = d.d_model;
-  out["features"] = d.features;
-  out["sparsifier"] = d.sparsifier;
-  for (const auto& [key, value] : d.sparsifier_fields) out["sparsifier_fields"][key] = value;
-  out["normalizer"] = plmscope::normalizer::name(d.normalizer.kind);
-  out["model"] = d.source.model;
-  out["model_hash"] = d.source.model_hash;
-  out["site"] = d.source.site;
-  for (const auto& [key, value] : d.training_record) out["training"][key] = value;
-  text += fmt::format("kind          sparse autoencoder\nwidth         {} -> {} features\n",
-                      d.d_model, d.features);
-  text += "sparsifier    " + d.sparsifier;
-  for (const auto& [key, value] : d.sparsifier_fields) text += fmt::format(" {} {}", key, value);
-  text += fmt::format("\nnormaliser    {}\nmodel         {}\nweights hash  {}\nsite          {}\n",
-                      plmscope::normalizer::name(d.normalizer.kind), d.source.model,
-                      d.source.model_hash, d.source.site);
-  for (const auto& [key, value] : d.training_record) {
-    text += fmt::format("training      {} = {}\n", key, value);
   }
 }
 
@@ -105,12 +84,19 @@ void info(const info_options& o) {
   json_object out{{"file", o.file}};
   std::string text = fmt::format("file          {}\n", o.file);
   if (!std::filesystem::is_regular_file(path)) {  // a folder, or a name of the hub
+    if (describe_published(path, o.stated, out, text)) {
+      if (!o.model.empty()) check_sae(path, o.stated, o.model, o.common, out, text);
+      return print_result(o.common, out, text);
+    }
     plmscope::holds_esmc(path) ? describe_esmc(path, out, text) : describe_esm2(path, out, text);
     return print_result(o.common, out, text);
   }
   const auto file = plmscope::weights_file::open(path);
   if (!file.metadata().empty() && plmscope::is_sae(plmscope::safetensors_file::open(path))) {
-    describe_sae_file(plmscope::safetensors_file::open(path), out, text);
+    describe_sae_text(plmscope::describe_sae(plmscope::safetensors_file::open(path)), out, text);
+    if (!o.model.empty()) check_sae(path, o.stated, o.model, o.common, out, text);
+  } else if (describe_published(path, o.stated, out, text)) {
+    if (!o.model.empty()) check_sae(path, o.stated, o.model, o.common, out, text);
   } else if (plmscope::is_esmc(file)) {
     describe_esmc(path, out, text);
   } else if (plmscope::esm2_names::of(file).kind() != plmscope::esm2_names::layout::none) {
@@ -134,6 +120,9 @@ void add_info(CLI::App& app) {
   auto o = std::make_shared<info_options>();
   CLI::App* c =
       app.add_subcommand("info", "Say what a model, an SAE, a store or a file of weights is");
+  c->add_option("--model", o->model,
+                "For an SAE: a model to measure it on, at its site and beside it");
+  add_stated_flags(*c, o->stated);
   c->add_option("file", o->file, "File, folder or name of a model, a store, or any file of weights")
       ->required();
   add_common(*c, o->common, "plmscope info sae.safetensors");

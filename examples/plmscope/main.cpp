@@ -89,6 +89,7 @@ int main(int argc, char** argv) {
   add_ask(app);
   add_train(app);
   add_concepts(app);
+  add_fidelity(app);
   add_embed(app);
   add_contacts(app);
   add_score(app);
@@ -96,6 +97,7 @@ int main(int argc, char** argv) {
   add_merge(app);
   add_verify(app);
   add_info(app);
+  add_convert(app);
   try {
     run_other_backend(argc, argv);
     app.parse(argc, argv);

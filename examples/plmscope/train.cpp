@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "checkpoints.hpp"
 #include "rules.hpp"
 #include "training.hpp"
 
@@ -37,31 +38,6 @@ plmscope::normalization normalization_of(const std::string& name) {
   }
   return plmscope::normalization::token_layer_norm;
 }
-
-/// One JSON object a line, each written whole.
-class metrics_file {
- public:
-  explicit metrics_file(const std::string& path) {
-    if (path.empty()) return;
-    file_ = std::fopen(path.c_str(), "w");
-    if (file_ == nullptr) {
-      throw plmscope::error(plmscope::rules::file_open, {.where = path});
-    }
-  }
-  ~metrics_file() {
-    if (file_ != nullptr) std::fclose(file_);
-  }
-  metrics_file(const metrics_file&) = delete;
-  metrics_file& operator=(const metrics_file&) = delete;
-  void add(const plmscope::training_metrics& m) {
-    if (file_ == nullptr) return;
-    fmt::print(file_, "{}\n", metrics_json(m).dump());
-    std::fflush(file_);
-  }
-
- private:
-  std::FILE* file_ = nullptr;
-};
 
 void finish_train(const train_command& o, trained t, json_object out) {
   plmscope::save_sae(t.model, o.out);
@@ -130,16 +106,19 @@ void run_train(const train_command& o) {
 struct row_feed {
   plmscope::activation_source source;
   std::size_t width;
-  std::function<plmscope::const_view<program_backend>(program_backend&, std::size_t)> from;
+  std::function<plmscope::const_view<program_backend>(program_backend&, std::size_t)> next;
+  std::function<std::size_t()> position;
+  std::function<void(program_backend&, std::size_t)> seek;
+  std::function<std::string()> identity;
 
   template <class Rows>
   explicit row_feed(Rows& rows)
       : source(rows.source()),
         width(rows.width()),
-        from([&rows](program_backend& be, std::size_t n) { return rows.next(be, n); }) {}
-  plmscope::const_view<program_backend> next(program_backend& be, std::size_t n) {
-    return from(be, n);
-  }
+        next([&rows](program_backend& be, std::size_t n) { return rows.next(be, n); }),
+        position([&rows] { return rows.position(); }),
+        seek([&rows](program_backend& be, std::size_t to) { rows.seek(be, to); }),
+        identity([&rows] { return rows.identity(); }) {}
 };
 
 // Fits the normaliser on the first rows, trains, and fills source and training record.
@@ -160,7 +139,10 @@ trained train_on(program_backend& be, row_feed rows, const training_options& o,
                      .seed = common.seed},
                     be);
   model.source = rows.source;
-  plmscope::trainer fit{.steps = o.steps, .batch = o.batch, .optimizer = plmscope::adam{.lr = lr}};
+  plmscope::trainer fit{.steps = o.steps,
+                        .batch = o.batch,
+                        .optimizer = plmscope::adam{.lr = lr},
+                        .checkpoints = checkpoints_of(o)};
   // Averaged over dimensions, the main loss is of the order of the unexplained variance, which is
   // what the weight of AuxK in Gao et al. 2024 refers to.
   fit.loss.over = plmscope::mean_squared_error::dimensions::averaged;
@@ -173,7 +155,7 @@ trained train_on(program_backend& be, row_feed rows, const training_options& o,
                        : std::min<std::int64_t>(10'000'000, std::max<std::int64_t>(total / 10, 1));
   fit.log_every = std::max<std::size_t>(o.steps / 200, 1);
 
-  metrics_file log(o.metrics);
+  metrics_file log(o.metrics, o.resume);
   plmscope::progress_bar bar;
   trained out{std::move(model), {}};
   out.last = fit(out.model, rows, [&](const plmscope::training_metrics& m) {
@@ -292,9 +274,22 @@ void add_train(CLI::App& app) {
       ->capture_default_str();
   add_training_flags(*c, o->training);
   c->add_option("--out", o->out, "SAE file to write")->capture_default_str();
+  auto* every = c->add_option("--checkpoint-every", o->training.checkpoint_every,
+                              "Save all that is needed to go on, every so many steps")
+                    ->check(CLI::PositiveNumber);
+  c->add_option("--checkpoints", o->training.checkpoints,
+                "Folder for that; else the name of the SAE file with .checkpoints")
+      ->needs(every);
+  c->add_flag("--resume", o->training.resume,
+              "Go on from the newest checkpoint, or begin where there is none: a run that was "
+              "killed ends with the bytes of one that was not")
+      ->needs(every);
   add_common(
       *c, o->common,
       "plmscope train esm2_t6_8M_UR50D uniref50.fasta.gz --site resid_post.3 --features 4096 "
-      "--k 64 --out sae.safetensors");
-  c->callback([o] { run_train(*o); });
+      "--k 64 --out sae.safetensors --checkpoint-every 1000 --resume");
+  c->callback([o] {
+    if (o->training.checkpoints.empty()) o->training.checkpoints = o->out + ".checkpoints";
+    run_train(*o);
+  });
 }

@@ -30,6 +30,9 @@ struct training_options {
   std::string normalize = "scalar";
   std::size_t buffer_rows = std::size_t{1} << 18;
   std::string metrics;  // metrics.jsonl; empty: none
+  std::size_t checkpoint_every = 0;  // steps; 0: never
+  std::string checkpoints = {};      // folder of checkpoints
+  bool resume = false;
 };
 
 /// Adds the flags of `training_options`.

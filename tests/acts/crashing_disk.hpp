@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <plmscope/acts/store_folder.hpp>
 #include <plmscope/core/rng.hpp>
+#include <plmscope/io/durable_folder.hpp>
 
 #include "tests/acts/sample_store.hpp"
 
@@ -48,8 +48,8 @@ struct record {
 };
 
 struct disk {
-  record* r;
-  plmscope::store_system real{};
+  record* r = nullptr;
+  plmscope::folder_system real{};
 
   bool fails(bool needs_space = true) {
     const std::size_t call = r->calls++;

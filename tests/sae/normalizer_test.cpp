@@ -82,6 +82,29 @@ TEST_CASE("what is applied and inverted comes back") {
   }
 }
 
+TEST_CASE("without a mean rows get length sqrt(d) and come back") {
+  for (const std::size_t d : std::vector<std::size_t>{1, 7, 64}) {
+    auto x = sample(20, d);
+    for (std::size_t j = 0; j < d; ++j) x[3 * d + j] = 0;  // a row of zeros stays one
+    const normalizer n{.kind = normalization::token_layer_norm,
+                       .epsilon = 0,
+                       .inverse_epsilon = 0,
+                       .centred = false};
+    n.check(d);
+    const both_ways<reference> exact(reference(), n, x, d);
+    for (std::size_t r = 0; r < 20; ++r) {
+      double squares = 0;
+      for (std::size_t j = 0; j < d; ++j) squares += exact.applied[r * d + j] * exact.applied[r * d + j];
+      CHECK(squares == doctest::Approx(r == 3 ? 0.0 : static_cast<double>(d)));
+    }
+    CHECK(largest_difference(exact.inverted, x) < 1e-11);
+    CHECK(largest_difference(both_ways(cpu(2), n, x, d).applied, exact.applied) < 1e-5);
+    CHECK(largest_difference(both_ways(cpu(2), n, x, d).inverted, x) < 1e-3);
+  }
+  normalizer both{.kind = normalization::token_layer_norm, .ddof = 1, .centred = false};
+  CHECK_THROWS_AS(both.check(4), plmscope::error);
+}
+
 TEST_CASE("what the fitted rows look like") {
   constexpr std::size_t m = 60;
   constexpr std::size_t d = 9;

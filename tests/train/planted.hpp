@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 // Data whose dictionary is known: every row is a sum of few unit directions with positive weights.
@@ -77,6 +78,12 @@ class reader {
     batch_.reshape(be, count, o_.d);
     be.upload(std::span<const double>(host_), batch_.all());
     return batch_;
+  }
+
+  std::size_t position() const { return at_; }
+  void seek(B&, std::size_t position) { at_ = position; }
+  std::string identity() const {
+    return "planted, seed " + std::to_string(o_.seed) + ", limit " + std::to_string(limit_);
   }
 
  private:

@@ -20,8 +20,8 @@ plmscope::normalizer token_norm(const json& n) {
 }
 
 double coefficient(const json& aux) {
-  return aux.contains("alpha") ? aux.at("alpha").get<double>()
-                               : aux.at("coefficient").get<double>();
+  if (aux.contains("alpha")) return aux.at("alpha");
+  return aux.value("coefficient", 1.0);
 }
 
 plmscope::batch_top_k batch_top_k_of(const json& n) {
@@ -148,7 +148,17 @@ struct make_batch {
       return either(plmscope::unit_norm_before_step{}, true);
     }
     if (from(config, "SAELens")) {
-      if (matryoshka) return nullptr;  // AuxK per level: see below
+      if (matryoshka) {
+        const auto plan = matryoshka_of(config);
+        const auto aux = aux_of(config);
+        return start<sae>(options,
+                          plmscope::trainer{.optimizer = adam_of(config),
+                                            .dead = plmscope::aux_k_by_level{.each = aux,
+                                                                             .ends = plan.ends},
+                                            .dictionary = plmscope::free_norm{},
+                                            .plan = plan},
+                          config, init, hooks);
+      }
       return either(plmscope::free_norm{}, false);
     }
     return either(plmscope::unit_norm{}, false);

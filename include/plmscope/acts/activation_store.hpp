@@ -5,6 +5,7 @@
 #include <plmscope/acts/store_manifest.hpp>
 #include <plmscope/acts/store_shard.hpp>
 #include <plmscope/io/byte_source.hpp>
+#include <plmscope/io/durable_folder.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -39,17 +40,7 @@ inline std::optional<protein_range> shard_range(std::string_view name) {
 
 /// The names in a folder. Errors: acts.109.
 inline std::vector<std::string> names_in(const std::filesystem::path& folder) {
-  std::vector<std::string> names;
-  std::error_code failure;
-  for (auto at = std::filesystem::directory_iterator(folder, failure);
-       !failure && at != std::filesystem::directory_iterator(); at.increment(failure)) {
-    names.push_back(at->path().filename().string());
-  }
-  if (failure) {
-    throw error(rules::store_folder, {.where = folder.string(), .found = failure.message()});
-  }
-  std::ranges::sort(names);
-  return names;
+  return plmscope::names_in(folder, rules::store_folder);
 }
 
 /// The shards of a folder by their names, ascending. Errors: acts.116 where two share a protein,

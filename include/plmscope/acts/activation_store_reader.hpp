@@ -28,6 +28,12 @@ inline std::size_t rows_of(const activation_store& store) {
   throw error(rules::acts_no_proteins, {.where = store.folder(), .found = "no residue"});
 }
 
+/// A site of the rows there are. A partial store that has grown is another one.
+inline std::string identity(const activation_store& store, std::size_t site) {
+  return "store " + store.manifest().id() + " at " + store.manifest().sites[site].name + ", " +
+         std::to_string(store.rows()) + " rows of " + std::to_string(store.proteins()) + " proteins";
+}
+
 /// Calls `part(i)` for i in [0, n): on the threads of the backend where it has some.
 template <class B, class Part>
 void for_each_part(B& be, std::size_t n, const Part& part) {
@@ -97,25 +103,7 @@ class activation_store_reader {
 
   /// Origins count proteins in the list of the manifest, also when the store is partial.
   bool read(Backend& be, activation_batch<Backend>& out) {
-    const std::size_t listed = store_.manifest().proteins;
-    const permutation order(listed, seed_, 0xac7500 + epoch_);
-    out.origins.clear();
-    pieces_.clear();
-    for (; next_ < listed && out.origins.size() < rows_per_batch_; ++next_) {
-      const std::size_t p = epoch_ == 0 ? next_ : static_cast<std::size_t>(order(next_));
-      const auto place = store_.find(p);
-      if (!place) continue;
-      const store_shard& shard = store_.shards()[place->shard];
-      const std::size_t first = shard.first_row(place->local);
-      const std::size_t rows = shard.first_row(place->local + 1) - first;
-      if (rows == 0) continue;
-      if (!pieces_.empty() && out.origins.size() + rows > rows_per_batch_) break;
-      add(store_.first_row(place->shard) + first, rows);
-      for (std::size_t i = 0; i < rows; ++i) {
-        out.origins.push_back({static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(i)});
-      }
-    }
-    if (out.origins.empty()) return false;
+    if (!pass(out.origins)) return false;
     const std::size_t d = width();
     out.rows.reshape(be, out.origins.size(), d);
     store_detail::fill_rows(be, out.rows.all(), staging_, [&](std::span<float> to) {
@@ -126,6 +114,35 @@ class activation_store_reader {
       });
     });
     return true;
+  }
+
+  /// Goes past the batch that `read` would deliver, without reading its rows.
+  bool pass(std::vector<row_origin>& origins) {
+    const std::size_t listed = store_.manifest().proteins;
+    const permutation order(listed, seed_, 0xac7500 + epoch_);
+    origins.clear();
+    pieces_.clear();
+    for (; next_ < listed && origins.size() < rows_per_batch_; ++next_) {
+      const std::size_t p = epoch_ == 0 ? next_ : static_cast<std::size_t>(order(next_));
+      const auto place = store_.find(p);
+      if (!place) continue;
+      const store_shard& shard = store_.shards()[place->shard];
+      const std::size_t first = shard.first_row(place->local);
+      const std::size_t rows = shard.first_row(place->local + 1) - first;
+      if (rows == 0) continue;
+      if (!pieces_.empty() && origins.size() + rows > rows_per_batch_) break;
+      add(store_.first_row(place->shard) + first, rows);
+      for (std::size_t i = 0; i < rows; ++i) {
+        origins.push_back({static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(i)});
+      }
+    }
+    return !origins.empty();
+  }
+
+  /// Store, site, seed and size of batches: what decides every row and its place.
+  std::string identity() const {
+    return store_detail::identity(store_, site_) + ", seed " + std::to_string(seed_) + ", " +
+           std::to_string(rows_per_batch_) + " rows a batch";
   }
 
  private:

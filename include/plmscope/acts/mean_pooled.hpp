@@ -5,8 +5,11 @@
 #include <plmscope/acts/reader.hpp>
 #include <plmscope/core/view.hpp>
 
+#include <algorithm>
 #include <cstddef>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -15,7 +18,14 @@ namespace plmscope::inline PLMSCOPE_ABI {
 template <class Reader>
 class mean_pooled {
  public:
-  explicit mean_pooled(Reader reader) : reader_(std::move(reader)) {}
+  explicit mean_pooled(Reader reader) : reader_(std::move(reader)), rows_(reader_.proteins()) {
+    if constexpr (reader_concepts::has_pass<Reader>) {  // proteins without residues have no row
+      rows_ = 0;
+      reader_.rewind(0);
+      for (std::vector<row_origin> batch; pass(batch);) rows_ += batch.size();
+      reader_.rewind(0);
+    }
+  }
 
   activation_source source() const {
     activation_source s = reader_.source();
@@ -23,7 +33,7 @@ class mean_pooled {
     return s;
   }
   std::size_t width() const { return reader_.width(); }
-  std::size_t total_rows() const { return reader_.proteins(); }
+  std::size_t total_rows() const { return rows_; }
   std::size_t proteins() const { return reader_.proteins(); }
   void rewind(std::size_t epoch) { reader_.rewind(epoch); }
 
@@ -52,8 +62,28 @@ class mean_pooled {
     return true;
   }
 
+  /// Goes past the batch that `read` would deliver, as far as the reader beneath can.
+  bool pass(std::vector<row_origin>& origins)
+    requires(reader_concepts::has_pass<Reader>)
+  {
+    if (!reader_.pass(origins)) return false;
+    const auto same = [](const row_origin& a, const row_origin& b) {
+      return a.protein == b.protein;
+    };
+    origins.erase(std::unique(origins.begin(), origins.end(), same), origins.end());
+    for (auto& o : origins) o.position = 0;
+    return true;
+  }
+
+  std::string identity() const
+    requires(reader_concepts::has_identity<Reader>)
+  {
+    return "means of " + reader_.identity();
+  }
+
  private:
   Reader reader_;
+  std::size_t rows_;
 };
 
 }  // namespace plmscope

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -31,6 +32,15 @@ auto read_activations(Model& model, site at, const Proteins& proteins, std::uint
                       std::size_t buffer_rows = std::size_t{1} << 18) {
   return shuffled_rows<model_reader<Model>, typename Model::backend_type>(
       model_reader<Model>(model, at, sequences_of(proteins), seed), seed, buffer_rows);
+}
+
+/// The same at several sites of one width, side by side in a row: what a crosscoder reads, and what
+/// `transcoded_rows` takes apart.
+template <class Model, class Proteins>
+auto read_activations(Model& model, std::vector<site> at, const Proteins& proteins,
+                      std::uint64_t seed = 0, std::size_t buffer_rows = std::size_t{1} << 18) {
+  return shuffled_rows<model_reader<Model>, typename Model::backend_type>(
+      model_reader<Model>(model, std::move(at), sequences_of(proteins), seed), seed, buffer_rows);
 }
 
 }  // namespace plmscope

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <numeric>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -62,6 +63,13 @@ class store_rows {
       handed_out_ += n;
     }
     return out_;
+  }
+
+  /// Store, site, seed and sizes: what decides every row and its place.
+  std::string identity() const {
+    return store_detail::identity(store_, site_) + ", seed " + std::to_string(seed_) +
+           ", runs of " + std::to_string(run_rows_) + " rows, " +
+           std::to_string(runs_a_load_) + " in memory";
   }
 
   /// Rows handed out so far, and back to the state after so many.

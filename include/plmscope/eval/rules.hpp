@@ -16,6 +16,12 @@ inline constexpr error_rule split_share{"eval.106", error_kind::usage, "the held
 inline constexpr error_rule threshold_order{"eval.107", error_kind::usage, "a threshold grid has 1 to 250 finite entries that ascend"};
 inline constexpr error_rule cluster_limits{"eval.108", error_kind::usage, "identity and coverage limits lie between 0 and 1"};
 inline constexpr error_rule eval_too_large{"eval.109", error_kind::resource, "an evaluation holds fewer than 2^32 residues and features, a protein fewer than 2^16"};
+inline constexpr error_rule fidelity_no_residue{"eval.130", error_kind::usage, "fidelity is measured on at least one protein with a residue"};
+inline constexpr error_rule fidelity_share{"eval.131", error_kind::usage, "the share of masked residues lies above 0 and is at most 1"};
+inline constexpr error_rule fidelity_site{"eval.132", error_kind::mismatch, "fidelity needs an SAE that gives back states of its site, one for each token"};
+inline constexpr error_rule fidelity_not_finite{"eval.133", error_kind::numeric, "states, reconstructions and logits are finite numbers"};
+inline constexpr error_rule fidelity_positions{"eval.134", error_kind::mismatch, "given masks are one list for each protein and name its residues, once each"};
+inline constexpr error_rule fidelity_compared{"eval.135", error_kind::mismatch, "two SAEs are compared on the same proteins, by the same definition and masks"};
 // clang-format on
 
 }  // namespace rules

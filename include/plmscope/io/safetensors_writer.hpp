@@ -78,8 +78,14 @@ class safetensors_writer {
   /// Writes everything added so far to `path`, streaming: memory is one block beside the data.
   void write(const std::filesystem::path& path) const {
     atomic_file file(path);
-    emit([&](std::span<const std::byte> bytes) { file.write(bytes); });
+    write_to(file);
     file.commit();
+  }
+
+  /// The same bytes to `file.write(bytes)`, piece by piece.
+  template <class File>
+  void write_to(File& file) const {
+    emit([&](std::span<const std::byte> bytes) { file.write(bytes); });
   }
 
   /// The same bytes in memory.

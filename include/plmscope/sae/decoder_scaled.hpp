@@ -23,7 +23,7 @@ struct decoder_scaled {
   void refresh(B& be, const sae_parameters<B>& p) {
     const std::size_t features = p.encoder.rows();
     if (parameters.encoder.empty()) {
-      parameters = sae_parameters<B>(be, features, p.encoder.cols());
+      parameters = sae_parameters<B>(be, features, p.encoder.cols(), p.decoder.cols());
       norms = matrix<real, B>(be, 1, features);
       inverse = matrix<real, B>(be, 1, features);
       zero = matrix<real, B>(be, 1, features);

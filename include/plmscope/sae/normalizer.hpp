@@ -18,7 +18,8 @@ enum class normalization {
   none,              ///< x
   scalar,            ///< x * scale; `fit` makes the mean squared norm of a row equal to its width
   per_dimension,     ///< (x - mean) / deviation, dimension by dimension
-  token_layer_norm   ///< (x - mean(x)) / (deviation(x) + epsilon), row by row, no learned gain
+  token_layer_norm   ///< (x - mean(x)) / (deviation(x) + epsilon), row by row, no learned gain;
+                     ///< without `centred` x sqrt(d) / |x|
 };
 
 /// How activations are brought to the scale an SAE is trained at. Part of the SAE and of its file:
@@ -32,6 +33,9 @@ struct normalizer {
   double root_epsilon = 0;         ///< token_layer_norm: added to the variance under the root
   double inverse_epsilon = 1e-5;   ///< token_layer_norm: added to the deviation when inverting
   std::size_t ddof = 0;            ///< token_layer_norm: 1 for the unbiased deviation
+  /// token_layer_norm: false subtracts no mean and divides by the root of the mean square (+ epsilon),
+  /// so that rows have length sqrt(d) (InterPLM's sqrt_d, SAELens' constant_norm_rescale).
+  bool centred = true;
 
   /// What one batch needs to be brought back: per-row mean and deviation for token_layer_norm.
   template <class B>
@@ -48,8 +52,15 @@ struct normalizer {
       c.mean.reshape(be, 1, x.rows());
       c.factor.reshape(be, 1, x.rows());
       deviations.reshape(be, 1, x.rows());
-      be.row_moments(x, c.mean, c.factor, ddof, static_cast<real>(root_epsilon));
-      be.row_moments(x, c.mean, deviations, ddof, real{0});
+      if (centred) {
+        be.row_moments(x, c.mean, c.factor, ddof, static_cast<real>(root_epsilon));
+        be.row_moments(x, c.mean, deviations, ddof, real{0});
+      } else {
+        be.fill(c.mean.all(), real{0});
+        be.row_norms(x, deviations);
+        be.scale(deviations, static_cast<real>(1 / std::sqrt(static_cast<double>(x.cols()))));
+        be.copy(const_view<B>(deviations), c.factor.all());
+      }
       be.axpy(real{1}, constant(be, x.rows(), epsilon), c.factor);
       be.reciprocal(real{1}, c.factor, c.factor);
       be.scale(c.mean, real{-1});
@@ -100,6 +111,12 @@ struct normalizer {
     const bool per_row = kind == normalization::per_dimension;
     const bool good = per_row ? mean.size() == d && deviation.size() == d
                               : kind != normalization::scalar || scale > 0;
+    if (!centred && (ddof != 0 || root_epsilon != 0)) {
+      throw error(rules::normalizer_shape,
+                  {.where = std::string(name(kind)),
+                   .expected = "ddof 0 and root_epsilon 0 where no mean is subtracted",
+                   .found = std::to_string(ddof) + " and " + std::to_string(root_epsilon)});
+    }
     if (good) return;
     throw error(rules::normalizer_shape,
                 {.where = std::string(name(kind)),

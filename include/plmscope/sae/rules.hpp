@@ -18,5 +18,13 @@ inline constexpr error_rule sae_field{"sae.108", error_kind::malformed, "every m
 inline constexpr error_rule normalizer_shape{"sae.109", error_kind::mismatch, "a normaliser has the numbers its kind and width need"};
 inline constexpr error_rule sae_codes{"sae.110", error_kind::mismatch, "codes are decoded by the SAE that made them, into rows of its width"};
 
+inline constexpr error_rule sae_unknown{"sae.111", error_kind::malformed, "a published SAE is in a layout that plmscope reads"};
+inline constexpr error_rule sae_not_stated{"sae.112", error_kind::usage, "what the file of an SAE does not say is stated by who opens it"};
+inline constexpr error_rule sae_contradicted{"sae.113", error_kind::mismatch, "what is stated of an SAE agrees with its file"};
+inline constexpr error_rule sae_not_expressible{"sae.114", error_kind::mismatch, "an SAE that is read computes nothing that plmscope cannot"};
+inline constexpr error_rule sae_settings{"sae.115", error_kind::malformed, "the settings of a published SAE are well formed and agree with its tensors"};
+inline constexpr error_rule sae_not_exportable{"sae.116", error_kind::mismatch, "SAELens can hold the SAE that is written for it"};
+inline constexpr error_rule sae_folder{"sae.117", error_kind::usage, "a folder holds one SAE, or it is said which"};
+
 }  // namespace rules
 }  // namespace plmscope

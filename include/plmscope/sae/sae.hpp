@@ -2,6 +2,7 @@
 #pragma once
 
 #include <plmscope/backend/cpu.hpp>
+#include <plmscope/backend/precision.hpp>
 #include <plmscope/core/activation_source.hpp>
 #include <plmscope/core/rng.hpp>
 #include <plmscope/sae/concepts.hpp>
@@ -69,6 +70,9 @@ class sae {
     /// Sites side by side in a row (crosscoder): the length of a decoder row is then the sum of the
     /// lengths of that many equal parts.
     std::size_t blocks = 1;
+    /// Of the encoder's product; parameters, selection and everything else stay as they are. With bf16
+    /// codes differ in the third digit, and rows of a batch do not share a rounding with fp32 codes.
+    product_precision encoder_product = product_precision::fp32;
     std::uint64_t seed = 0;
   };
 
@@ -231,13 +235,11 @@ class sae {
     constexpr std::size_t tile_bytes = std::size_t{48} << 20;
     const std::size_t tile =
         std::clamp<std::size_t>(tile_bytes / (features() * sizeof(real)) / 512 * 512, 512, 8192);
+    const auto multiply = encoder_product();
     for (std::size_t first = 0; first < centred_rows.rows(); first += tile) {
       const std::size_t rows = std::min(tile, centred_rows.rows() - first);
       pre_.reshape(be_, rows, features());
-      be_.gemm_nt(centred_rows.row_range(first, rows), directions().encoder, pre_);
-      if constexpr (sae_concepts::adds_encoder_bias<Sparsifier>) {
-        be_.add_row(pre_, directions().encoder_bias);
-      }
+      multiply(centred_rows.row_range(first, rows), pre_.all());
       if (!rank_.empty()) be_.scale_columns(pre_, rank_);
       f(const_view<Backend>(pre_));
     }
@@ -250,6 +252,31 @@ class sae {
   }
 
  private:
+  // out = rows W_e^T + b_e. In another precision the weights are packed first, once for all tiles.
+  auto encoder_product() {
+    const auto& p = directions();
+    const bool biased = sae_concepts::adds_encoder_bias<Sparsifier>;
+    typename Backend::packed packed;
+    if constexpr (requires { be_.with(product_precision::bf16); }) {
+      if (options_.encoder_product != product_precision::fp32) {
+        packed = be_.with(options_.encoder_product).pack(const_view<Backend>(p.encoder));
+      }
+    }
+    return [this, &p, biased, packed = std::move(packed)](const_view<Backend> rows,
+                                                          view<Backend> out) {
+      if constexpr (requires { be_.with(product_precision::bf16); }) {
+        if (options_.encoder_product != product_precision::fp32) {
+          auto be = be_.with(options_.encoder_product);
+          be.linear(rows, packed, biased ? const_view<Backend>(p.encoder_bias)
+                                         : const_view<Backend>(), out);
+          return;
+        }
+      }
+      be_.gemm_nt(rows, const_view<Backend>(p.encoder), out);
+      if (biased) be_.add_row(out, const_view<Backend>(p.encoder_bias));
+    };
+  }
+
   void check() {
     const auto refuse = [&](const std::string& found) {
       throw error(rules::sae_options, {.found = found});
@@ -268,6 +295,11 @@ class sae {
     if (o.blocks > 1 && o.lengths == row_lengths::in_codes) refuse("blocks with lengths in codes");
     if (o.normalize_out.kind == plmscope::normalization::token_layer_norm) {
       refuse("results that only their own targets could bring back");
+    }
+    if constexpr (!requires { be_.with(product_precision::bf16); }) {
+      if (o.encoder_product != product_precision::fp32) refuse("a backend with one precision only");
+    } else if (o.encoder_product != product_precision::fp32) {
+      static_cast<void>(be_.with(o.encoder_product));  // refuses what the processor lacks
     }
     options_.normalize.check(o.d_model);
     options_.normalize_out.check(o.d_out);

@@ -36,6 +36,35 @@ void after_step(const D& d, B& be, sae_parameters<B>& p) {
 
 }  // namespace dictionary
 
+namespace dictionary_detail {
+
+/// Lengths become factors that bring them down to a limit.
+template <class Real>
+struct shrink {
+  Real* lengths;
+  Real limit;
+  PLMSCOPE_HD void operator()(std::size_t, std::size_t f) const {
+    lengths[f] = lengths[f] > limit ? limit / lengths[f] : Real{1};
+  }
+};
+
+/// Sets entries to 0 that join a latent with a layer before its own, and, unless `later`, after it.
+template <class Real>
+struct layer_mask {
+  Real* values;
+  std::size_t width;
+  std::size_t latents_a_layer;
+  std::size_t columns_a_layer;
+  bool later;
+  PLMSCOPE_HD void operator()(std::size_t f, std::size_t j) const {
+    const std::size_t from = f / latents_a_layer;
+    const std::size_t to = j / columns_a_layer;
+    if (to < from || (to > from && !later)) values[f * width + j] = 0;
+  }
+};
+
+}  // namespace dictionary_detail
+
 /// Leaves the decoder as it is.
 struct free_norm {};
 
@@ -65,6 +94,62 @@ struct unit_norm {
   template <class B>
   void along(B& be, sae_parameters<B>& p, sae_parameters<B>& g) const {
     be.project_rows(g.decoder, p.decoder, static_cast<typename B::real>(projection_epsilon));
+  }
+};
+
+/// No decoder row longer than `limit`, whatever the gradient says: rows above it are scaled back after
+/// the step, shorter ones are left alone.
+struct max_norm {
+  double limit = 1;
+
+  template <class B>
+  void after_step(B& be, sae_parameters<B>& p) const {
+    using real = typename B::real;
+    matrix<real, B> factor(be, 1, p.decoder.rows());
+    matrix<real, B> zero(be, 1, p.decoder.rows());
+    be.row_norms(p.decoder, factor);
+    be.entries(1, factor.cols(),
+               dictionary_detail::shrink<real>{factor.data(), static_cast<real>(limit)});
+    be.affine_rows(p.decoder, zero, factor, p.decoder);
+  }
+};
+
+/// The decoder stays as it is: only the encoder learns.
+struct fixed_decoder {
+  template <class B>
+  void before_clip(B& be, sae_parameters<B>&, sae_parameters<B>& g) const {
+    be.fill(g.decoder.all(), typename B::real{0});
+  }
+};
+
+/// Cross-layer transcoder (Ameisen et al. 2025) over `layers` sites side by side in a row: latents
+/// stand in as many equal groups; group l reads the states of layer l only and writes to the targets
+/// of layers l and above. The other entries of encoder and decoder stay 0. (The encoder's product
+/// still multiplies them: `layers` times the work of encoders of their own.)
+struct cross_layer {
+  std::size_t layers = 1;
+
+  template <class B>
+  void before_forward(B& be, sae_parameters<B>& p) const {
+    keep(be, p);
+  }
+  template <class B>
+  void before_clip(B& be, sae_parameters<B>&, sae_parameters<B>& g) const {
+    keep(be, g);
+  }
+
+ private:
+  template <class B>
+  void keep(B& be, sae_parameters<B>& p) const {
+    using real = typename B::real;
+    using dictionary_detail::layer_mask;
+    const std::size_t f = p.encoder.rows();
+    be.entries(f, p.encoder.cols(),
+               layer_mask<real>{p.encoder.data(), p.encoder.cols(), f / layers,
+                                p.encoder.cols() / layers, false});
+    be.entries(f, p.decoder.cols(),
+               layer_mask<real>{p.decoder.data(), p.decoder.cols(), f / layers,
+                                p.decoder.cols() / layers, true});
   }
 };
 

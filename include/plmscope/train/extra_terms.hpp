@@ -62,6 +62,9 @@ struct multi_top_k {
     std::vector<list<B>> lists;
     matrix<typename B::real, B> bias;
     matrix<double, B> slot;
+
+    template <class F>
+    void fields(const F&) {}
   };
 
   template <class B>

@@ -42,6 +42,9 @@ struct l0_penalty {
     matrix<double, B> count;
     double weight = 0;
     double rows = 1;
+
+    template <class F>
+    void fields(const F&) {}
   };
 
   template <class B>

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <functional>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -108,6 +109,18 @@ struct mean_error_length {
     using real = typename B::real;
     return {static_cast<real>(1.0 / static_cast<double>(in.target.rows() * in.blocks))};
   }
+};
+
+/// Any loss of the results as a whole, such as what a language model makes of them (end-to-end SAEs,
+/// Braun et al. 2024): `pull(be, result [m, d], target [m, d], g [m, d])` fills g with the derivative
+/// of the loss with respect to each result and returns the loss. Rows come as the reader gives them,
+/// so a loss that needs whole proteins wants a reader that gives whole proteins.
+template <class B>
+struct loss_of_results {
+  static constexpr loss_space space = loss_space::normalized;
+  std::function<double(B&, const_view<B>, const_view<B>, view<B>)> pull;
+
+  weighted_squares<typename B::real> prepare(B&, const loss_inputs<B>&) const { return {}; }
 };
 
 /// L = sum |y - y'|^2 / sum |y - mean(y)|^2 of the batch: the fraction of variance unexplained,

@@ -32,6 +32,12 @@ struct adam {
       f(m);
       f(v);
     }
+    template <class F>
+    void fields(const F& f) {
+      f("m", m);
+      f("v", v);
+      f("t", t);
+    }
   };
 
   template <class B>
@@ -79,6 +85,12 @@ struct signum_schedule_free {
     void for_each_moment(const F& f) {
       f(z);
       f(x);
+    }
+    template <class F>
+    void fields(const F& f) {
+      f("z", z);
+      f("x", x);
+      f("t", t);
     }
   };
 

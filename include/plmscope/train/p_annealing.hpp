@@ -7,6 +7,7 @@
 #include <plmscope/train/penalties.hpp>
 #include <plmscope/train/step_context.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -84,8 +85,19 @@ struct p_annealing {
     double p = 0;                    ///< 0: not begun
     double next = 0;                 ///< 0: none yet
     std::size_t done = 0;            ///< updates
-    std::vector<double> last, last_next;
+    matrix<double, B> history;       ///< [2, memory] L_p and L_p' of the last steps, newest last
+    std::size_t kept = 0;            ///< of them
     double value = 0;
+
+    template <class F>
+    void fields(const F& f) {
+      f("factor", factor);
+      f("p", p);
+      f("next", next);
+      f("done", done);
+      f("history", history);
+      f("kept", kept);
+    }
   };
 
   template <class B>
@@ -100,15 +112,8 @@ struct p_annealing {
                            c.penalised_pull.data(), static_cast<real>(s.p),
                            static_cast<real>(w / static_cast<double>(c.rows()))});
     s.value = w * now;
-    if (s.next > 0) {
-      s.last.push_back(now);
-      s.last_next.push_back(measure(be, c, s, s.next));
-      if (s.last.size() > memory) {
-        s.last.erase(s.last.begin());
-        s.last_next.erase(s.last_next.begin());
-      }
-    }
-    if (s.done < updates && c.step == update_step(s.done)) advance(s);
+    if (s.next > 0) remember(be, now, measure(be, c, s, s.next), s);
+    if (s.done < updates && c.step == update_step(s.done)) advance(be, s);
   }
 
   template <class B>
@@ -128,13 +133,30 @@ struct p_annealing {
     return p_start + (p_end - p_start) * static_cast<double>(i) / static_cast<double>(updates - 1);
   }
 
-  template <class State>
-  void advance(State& s) const {
-    if (s.next > 0 && !s.last.empty()) {
+  template <class B>
+  void remember(B& be, double now, double next, state<B>& s) const {
+    if (s.history.empty()) s.history = matrix<double, B>(be, 2, std::max<std::size_t>(memory, 1));
+    const std::size_t n = s.history.cols();
+    std::vector<double> h(2 * n);
+    be.download(const_view<B, double>(s.history), std::span<double>(h));
+    for (std::size_t row = 0; row < 2; ++row) {
+      double* const first = h.data() + row * n;
+      std::rotate(first, first + 1, first + n);
+      first[n - 1] = row == 0 ? now : next;
+    }
+    be.upload(std::span<const double>(h), s.history.all());
+    s.kept = std::min(s.kept + 1, n);
+  }
+
+  template <class B>
+  void advance(B& be, state<B>& s) const {
+    if (s.next > 0 && s.kept > 0) {
+      const std::size_t n = s.history.cols();
+      std::vector<double> h(2 * n);
+      be.download(const_view<B, double>(s.history), std::span<double>(h));
       double a = 0;
       double b = 0;
-      for (const double v : s.last) a += v;
-      for (const double v : s.last_next) b += v;
+      for (std::size_t i = n - s.kept; i < n; ++i) a += h[i], b += h[n + i];
       if (b > 0) s.factor *= a / b;
     }
     s.p = p_of(s.done);

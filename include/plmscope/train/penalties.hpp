@@ -174,6 +174,11 @@ struct entry_penalty {
     matrix<double, B> slot;
     typename Weight::state weight;
     double factor = 0;  ///< weight / rows of the last step
+
+    template <class F>
+    void fields(const F& f) {
+      f("weight", weight);
+    }
   };
 
   template <class B>
@@ -238,9 +243,19 @@ struct penalties {
   penalties() = default;
   explicit penalties(Penalties... p) : each(std::move(p)...) {}
 
+  template <class F>
+  void settings(const F& f) const {
+    f(each);
+  }
+
   template <class B>
   struct state {
     std::tuple<typename Penalties::template state<B>...> each;
+
+    template <class F>
+    void fields(const F& f) {
+      f("each", each);
+    }
   };
   template <class B>
   void on_values(B& be, step_context<B>& c, state<B>& s) const {

@@ -88,6 +88,9 @@ struct pre_activation_penalty {
     matrix<real, B> lengths, slope, part, sums, total, missing, to_theta, to_length, column;
     matrix<double, B> slot;
     double factor = 0;
+
+    template <class F>
+    void fields(const F&) {}
   };
 
   template <class B>

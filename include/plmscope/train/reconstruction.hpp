@@ -23,14 +23,14 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 namespace reconstruction_detail {
 
-/// out[i] = 1 / slope of the last of `parts` results of row i; 0 where the slope is 0.
+/// out[i] = 1 / slopes[i parts]; 0 where the slope is 0.
 template <class Real>
 struct inverse_slope {
   const Real* slopes;
   std::size_t parts;
   Real* out;
   PLMSCOPE_HD void operator()(std::size_t, std::size_t i) const {
-    const Real s = slopes[i * parts + parts - 1];
+    const Real s = slopes[i * parts];
     out[i] = s == Real{0} ? Real{0} : 1 / s;
   }
 };
@@ -58,17 +58,21 @@ class reconstruction {
 
   /// Fills dz [1, n] with the derivatives of the loss with respect to the values.
   template <class Plan, class Policy, class Loss>
-  void run(B& be, const Plan& plan, const inputs& in, const Policy&, const Loss& loss, view<B> dz) {
+  void run(B& be, const Plan& plan, const inputs& in, const Policy& policy, const Loss& loss,
+           view<B> dz) {
     const auto& p = in.parameters;
     m_ = in.target.rows();
     d_ = in.target.cols();
     blocks_ = 1;
     parts_ = 1;
     by_part_used_ = false;
+    whole_ = false;
     aim_at(be, in);
     if constexpr (std::is_same_v<Plan, full_reconstruction>) {
       g_.reshape(be, m_, d_);
-      if (per_block<Policy> && in.blocks > 1) {
+      if constexpr (whole_result<Policy>) {
+        as_a_whole(be, policy, p, in.z, dz);
+      } else if (per_block<Policy> && in.blocks > 1) {
         blocks_ = in.blocks;
         block_by_block(be, p, in.z, loss, dz);
       } else {
@@ -76,6 +80,8 @@ class reconstruction {
         be.reconstruct(in.z, p.decoder, p.decoder_bias, aim_, loss, g_, dz, figures_);
       }
     } else {
+      static_assert(!whole_result<Policy>,
+                    "plmscope: a loss of whole results takes full reconstructions");
       prefixes(be, plan(in.step, p.decoder.rows()), p, in.z, loss, dz);
     }
   }
@@ -100,10 +106,14 @@ class reconstruction {
   }
 
   /// aim - result, [m, d], of the whole dictionary. (Once `add_pull` was called it holds that, too.)
-  const_view<B> residual(B& be) {
-    error(be, real{-1}, residual_);
+  const_view<B> residual(B& be) { return residual(be, parts_ - 1); }
+  /// aim - result of one prefix, counted from 0; valid until the next call. Where results h and later
+  /// have shares s and errors e, g_h - g_(h+1) = s_h e_h.
+  const_view<B> residual(B& be, std::size_t part) {
+    error(be, real{-1}, residual_, part);
     return residual_;
   }
+  std::size_t parts() const noexcept { return parts_; }
 
   /// Adds a derivative with respect to the whole result, and pulls all of it back again.
   void add_pull(B& be, const_view<B> pull, const codes<B>& z, const sae_parameters<B>& p,
@@ -127,7 +137,7 @@ class reconstruction {
 
   /// Figures on the whole result; `target` with the skip map's part in it.
   void figures(B& be, const_view<B> target, training_metrics& out) {
-    error(be, real{1}, residual_);
+    error(be, real{1}, residual_, parts_ - 1);
     scatter_around_mean(be, target, scratch_, slot_.all());
     const double total = read(be);
     scatter_around_mean(be, const_view<B>(residual_), scratch_, slot_.all());
@@ -154,6 +164,22 @@ class reconstruction {
     if constexpr (requires { Policy::per_block; }) return Policy::per_block;
     else return false;
   }();
+
+  template <class Policy>
+  static constexpr bool whole_result =
+      requires(const Policy& p, B& be, const_view<B> x, view<B> g) { p.pull(be, x, x, g); };
+
+  template <class Policy>
+  void as_a_whole(B& be, const Policy& policy, const sae_parameters<B>& p, const codes<B>& z,
+                  view<B> dz) {
+    whole_ = true;
+    result_.reshape(be, m_, d_);
+    figures_.reshape(be, 3, 1);
+    be.decode(z, const_view<B>(p.decoder), const_view<B>(p.decoder_bias), result_.all());
+    const double loss = policy.pull(be, const_view<B>(result_), aim_, g_.all());
+    be.fill(figures_.all(), static_cast<real>(loss));
+    be.sampled_dot(z, const_view<B>(g_), const_view<B>(p.decoder), dz);
+  }
 
   void aim_at(B& be, const inputs& in) {
     aim_ = in.target;
@@ -217,21 +243,36 @@ class reconstruction {
     be.upload(std::span<const double>(each), latent_shares_.all());
   }
 
-  // out = sign (result - aim) of the whole dictionary. Each row of g is its slope times that.
-  void error(B& be, real sign, matrix<real, B>& out) {
+  // out = sign (result - aim) of one prefix: g_h - g_(h+1) over its slope.
+  void error(B& be, real sign, matrix<real, B>& out, std::size_t part) {
     row_work_.reshape(be, 1, m_);
     zeros_.reshape(be, 1, m_);
     be.fill(zeros_.all(), real{0});
     out.reshape(be, m_, d_);
+    if (whole_) {
+      be.copy(const_view<B>(result_), out.all());
+      be.axpy(real{-1}, aim_, out);
+      be.scale(out, sign);
+      return;
+    }
     const std::size_t width = d_ / blocks_;
-    const auto last = const_view<B>(g_.data() + (parts_ - 1) * d_, m_, d_, parts_ * d_);
+    const auto of = [&](std::size_t h) {
+      return const_view<B>(g_.data() + h * d_, m_, d_, parts_ * d_);
+    };
+    auto from = of(part);
+    if (part + 1 < parts_) {
+      scratch_.reshape(be, m_, d_);
+      be.copy(from, scratch_.all());
+      be.axpy(real{-1}, of(part + 1), scratch_);
+      from = scratch_;
+    }
     for (std::size_t b = 0; b < blocks_; ++b) {
       const auto slopes = const_view<B>(figures_).row_range(2, 1).col_range(b * m_ * (blocks_ > 1),
                                                                            m_ * parts_);
-      be.entries(1, m_, reconstruction_detail::inverse_slope<real>{slopes.data(), parts_,
+      be.entries(1, m_, reconstruction_detail::inverse_slope<real>{slopes.data() + part, parts_,
                                                                    row_work_.data()});
       be.scale(row_work_, sign);
-      be.affine_rows(last.col_range(b * width, width), const_view<B>(zeros_),
+      be.affine_rows(from.col_range(b * width, width), const_view<B>(zeros_),
                      const_view<B>(row_work_), out.all().col_range(b * width, width));
     }
   }
@@ -251,9 +292,11 @@ class reconstruction {
   std::size_t blocks_ = 1;   // parts of a row with losses of their own
   bool by_part_used_ = false;
   bool shares_penalty_ = false;
+  bool whole_ = false;       // the loss took the results as a whole
   const_view<B> aim_;
   matrix<real, B> g_;        // [m parts, d]: row i parts + h is of result h
   matrix<real, B> figures_;  // [3, m parts] or [3, m blocks]
+  matrix<real, B> result_;   // [m, d], when the loss took them as a whole
   matrix<real, B> residual_, scratch_, skip_aim_, row_work_, zeros_, part_dz_;
   matrix<real, B> shares_, latent_shares_;
   matrix<std::uint32_t, B> ends_;

@@ -3,7 +3,9 @@
 
 #include <plmscope/core/progress.hpp>
 #include <plmscope/core/view.hpp>
+#include <plmscope/train/checkpoint_every.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
+#include <plmscope/train/dead_latents/aux_k_by_level.hpp>
 #include <plmscope/train/dead_latents/resampling.hpp>
 #include <plmscope/train/dictionary_norm.hpp>
 #include <plmscope/train/extra_terms.hpp>
@@ -16,6 +18,7 @@
 #include <plmscope/train/penalties.hpp>
 #include <plmscope/train/plans.hpp>
 #include <plmscope/train/pre_activation_penalty.hpp>
+#include <plmscope/train/row_pair.hpp>
 #include <plmscope/train/rules.hpp>
 #include <plmscope/train/schedule.hpp>
 #include <plmscope/train/training_run.hpp>
@@ -36,11 +39,13 @@ namespace plmscope::inline PLMSCOPE_ABI {
 ///   fit(sae, reader, plmscope::progress_bar{});
 ///
 /// A reader has `const_view<B> next(B&, std::size_t rows)`: the next rows [rows, d], in random
-/// order, without end. A callback is called with `training_metrics` every `log_every` steps and
-/// after the last.
+/// order, without end; for a transcoder it returns a `row_pair<B>` (`transcoded_rows`), and for
+/// checkpoints it has `position`, `seek` and `identity` as well. A callback is called with
+/// `training_metrics` every `log_every` steps and after the last.
 template <class Optimizer = adam, class Schedule = warmup_decay, class Loss = mean_squared_error,
           class Penalty = no_penalty, class Dead = aux_k, class Dictionary = unit_norm,
-          class Plan = full_reconstruction, class Extra = no_extra_term, class Upkeep = no_upkeep>
+          class Plan = full_reconstruction, class Extra = no_extra_term, class Upkeep = no_upkeep,
+          class Checkpoints = no_checkpoints>
 struct trainer {
   std::size_t steps = 10'000;
   std::size_t batch = 2048;                       ///< rows a step
@@ -57,6 +62,7 @@ struct trainer {
   bool train_encoder_bias = true;
   start_bias bias = start_bias::geometric_median; ///< decoder bias before the first step
   std::size_t log_every = 100;
+  Checkpoints checkpoints = {};                   ///< `checkpoint_every` saves the state, and resumes
 
   /// Errors: `train_options`, `train_not_finite` (the step, at a logged step).
   template <class Sae, class Reader, class Callback = no_progress>
@@ -67,33 +73,64 @@ struct trainer {
     }
     auto& be = model.backend();
     training_run<Sae, trainer> run(model, *this);
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = clock::now();
     training_metrics last;
-    for (std::size_t s = 0; s < steps; ++s) {
-      const auto rows = reader.next(be, batch);
+    auto checkpoint = checkpoints.start(*this, run, reader);
+    for (std::size_t s = run.steps(); s < steps; ++s) {
+      const auto [rows, target] = pair_of(reader.next(be, batch));
       if (rows.rows() == 0) throw error(rules::train_no_rows, {.remedy = "give at least one protein"});
-      if (s == 0) initialize_bias(model, rows, bias);
+      if (s == 0) initialize_bias(model, rows, bias, target);
       const double rate = optimizer.lr * schedule(s, steps);
-      run.step(rows, rate);
+      run.step(rows, rate, target);
       const bool final = s + 1 == steps;
-      if (!final && (log_every == 0 || s % log_every != 0)) continue;
-      last = run.metrics();
-      last.step = s;
-      last.steps = steps;
-      last.learning_rate = rate;
-      last.seconds =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      if (!std::isfinite(last.loss) || !std::isfinite(last.gradient_norm)) {
-        throw error(rules::train_not_finite,
-                    {.where = "step " + std::to_string(s),
-                     .found = "loss " + std::to_string(last.loss),
-                     .remedy = "lower the learning rate; look for NaN in the activations"});
+      const bool logged = final || (log_every != 0 && s % log_every == 0);
+      if (logged) {
+        last = measured(run, s, rate, start);
+        if (!final) report(last);
       }
-      if (!final) report(last);
+      if (!final) checkpoint.after_step(run, reader);
     }
     run.finish();
     report(last);
     return last;
+  }
+
+  /// f(name, value) for every field that the result depends on.
+  template <class F>
+  void settings(const F& f) const {
+    f("steps", steps);
+    f("batch", batch);
+    f("optimizer", optimizer);
+    f("schedule", schedule);
+    f("loss", loss);
+    f("penalty", penalty);
+    f("dead", dead);
+    f("dictionary", dictionary);
+    f("plan", plan);
+    f("extra", extra);
+    f("upkeep", upkeep);
+    f("clip", clip);
+    f("train_encoder_bias", train_encoder_bias);
+    f("bias", bias);
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+
+  template <class Run>
+  training_metrics measured(Run& run, std::size_t step, double rate, clock::time_point start) const {
+    training_metrics m = run.metrics();
+    m.step = step;
+    m.steps = steps;
+    m.learning_rate = rate;
+    m.seconds = std::chrono::duration<double>(clock::now() - start).count();
+    if (!std::isfinite(m.loss) || !std::isfinite(m.gradient_norm)) {
+      throw error(rules::train_not_finite,
+                  {.where = "step " + std::to_string(step),
+                   .found = "loss " + std::to_string(m.loss),
+                   .remedy = "lower the learning rate; look for NaN in the activations"});
+    }
+    return m;
   }
 };
 

@@ -4,6 +4,7 @@
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/parameters.hpp>
+#include <plmscope/sae/sae.hpp>
 #include <plmscope/sae/selection.hpp>
 #include <plmscope/tensor/codes.hpp>
 #include <plmscope/tensor/codes_by_feature.hpp>
@@ -114,6 +115,19 @@ class training_run {
   typename dead_type::template state<backend_type>& dead_state() noexcept { return dead_; }
   typename upkeep_type::template state<backend_type>& upkeep_state() noexcept { return upkeep_; }
   typename penalty_type::template state<backend_type>& penalty_state() noexcept { return penalty_; }
+  /// f(name, value) for all that the next step depends on beside policies, rows and rate.
+  template <class F>
+  void fields(const F& f) {
+    f("parameters", model_.parameters());
+    f("optimizer", optimizer_);
+    f("dead", dead_);
+    f("extra", extra_);
+    f("penalty", penalty_);
+    f("upkeep", upkeep_);
+    f("sparsifier", sparsify_.get());
+    f("step", step_);
+    f("tokens", tokens_);
+  }
   /// Steps done, and rows seen in them.
   std::size_t steps() const noexcept { return step_; }
   std::int64_t tokens() const noexcept { return tokens_; }
@@ -227,7 +241,7 @@ class training_run {
 
   typename dead_type::template inputs<backend_type> dead_inputs(cmat residual = {}) {
     return {model_.directions(), centred_,      target_,              residual,
-            cmat(weights_),      cmat(offset_), model_.rank_scale()};
+            cmat(weights_),      cmat(offset_), model_.rank_scale(),   &result_};
   }
 
   bool dead_loss() {

@@ -20,7 +20,8 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 
 // What is done to an SAE between steps: before_step(run, x, state) and after_step(run, x, y, state).
-// `run` gives model(), backend(), optimizer_state(), dead_state(), last_codes(), steps().
+// `run` gives model(), backend(), optimizer_state(), dead_state(), last_codes(), steps(). What the next step
+// needs belongs into the state: the codes of the step before are not there after a training is resumed.
 
 /// Nothing.
 struct no_upkeep {
@@ -43,7 +44,16 @@ struct upkeeps {
   template <class B>
   struct state {
     std::tuple<typename Policies::template state<B>...> each;
+
+    template <class F>
+    void fields(const F& f) {
+      f("each", each);
+    }
   };
+  template <class F>
+  void settings(const F& f) const {
+    f(each);
+  }
   template <class Run, class Rows, class State>
   void before_step(Run& run, Rows x, State& s) const {
     together(s, [&](const auto& p, auto& t) { p.before_step(run, x, t); });
@@ -115,7 +125,12 @@ struct importance_order {
   template <class B>
   struct state {
     matrix<typename B::real, B> lengths, strength, sums;
-    std::vector<double> mean;
+    matrix<double, B> mean;  ///< [1, F]
+
+    template <class F>
+    void fields(const F& f) {
+      f("mean", mean);
+    }
   };
 
   template <class Run, class Rows, class State>
@@ -138,19 +153,22 @@ struct importance_order {
     sum_by_feature(be, run.by_feature(), const_view<backend>(s.strength), s.sums.all());
     std::vector<double> now(features);
     be.download(const_view<backend>(s.sums), std::span<double>(now));
-    s.mean.resize(features, 0.0);
+    if (s.mean.empty()) s.mean = matrix<double, backend>(be, 1, features);
+    std::vector<double> mean(features);
+    be.download(const_view<backend, double>(s.mean), std::span<double>(mean));
     for (std::size_t f = 0; f < features; ++f) {
-      s.mean[f] = smoothing * s.mean[f] + (1 - smoothing) * now[f] / static_cast<double>(x.rows());
+      mean[f] = smoothing * mean[f] + (1 - smoothing) * now[f] / static_cast<double>(x.rows());
     }
-    if (every == 0 || (run.steps() + 1) % every != 0) return;
-    std::vector<std::uint32_t> order(features);
-    std::iota(order.begin(), order.end(), 0u);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](auto a, auto b) { return s.mean[a] > s.mean[b]; });
-    reorder_latents(run, order);
-    std::vector<double> moved(features);
-    for (std::size_t f = 0; f < features; ++f) moved[f] = s.mean[order[f]];
-    s.mean = std::move(moved);
+    if (every != 0 && (run.steps() + 1) % every == 0) {
+      std::vector<std::uint32_t> order(features);
+      std::iota(order.begin(), order.end(), 0u);
+      std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return mean[a] > mean[b]; });
+      reorder_latents(run, order);
+      std::vector<double> moved(features);
+      for (std::size_t f = 0; f < features; ++f) moved[f] = mean[order[f]];
+      mean = std::move(moved);
+    }
+    be.upload(std::span<const double>(mean), s.mean.all());
   }
 };
 
@@ -165,6 +183,12 @@ struct running_scale {
     matrix<double, B> slot;
     double mean = 0;
     std::size_t steps = 0;
+
+    template <class F>
+    void fields(const F& f) {
+      f("mean", mean);
+      f("steps", steps);
+    }
   };
 
   template <class Run, class Rows, class State>

@@ -87,6 +87,9 @@ struct batch_top_k {
   void fields(const F& f) {
     f("k", k);
     f("threshold", threshold);
+    f("smoothing", smoothing);
+    f("first_step", first_step);
+    f("from_zero", from_zero);
   }
 };
 

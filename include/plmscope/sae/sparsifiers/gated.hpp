@@ -84,10 +84,18 @@ struct gated {
   /// reproduce it.
   bool auxiliary_trains_decoder = false;
 
+  template <class F>
+  void fields(const F& f) {
+    f("auxiliary_trains_decoder", auxiliary_trains_decoder);
+  }
+
   template <class B>
   struct state {
     using real = typename B::real;
     matrix<real, B> raw, gate, d_gate, to_bias, to_scale, g, rows, sums;
+
+    template <class F>
+    void fields(const F&) {}
   };
 
   template <class B>

@@ -45,6 +45,7 @@ struct group_max {
   template <class F>
   void fields(const F& f) {
     f("k", k);
+    f("empty_groups_train", empty_groups_train);
   }
 };
 

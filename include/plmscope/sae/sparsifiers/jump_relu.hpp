@@ -3,6 +3,7 @@
 
 #include <plmscope/backend/primitives.hpp>
 #include <plmscope/core/view.hpp>
+#include <plmscope/sae/rules.hpp>
 #include <plmscope/sae/selection.hpp>
 #include <plmscope/sae/sparsifiers/jump_kernels.hpp>
 #include <plmscope/tensor/codes.hpp>
@@ -11,6 +12,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -48,6 +50,9 @@ struct jump_relu {
     matrix<real, B> pull;    ///< [1, n] contributions to dL/dtheta
     matrix<real, B> value_pull;  ///< [1, n] dL/dz, for `relu_first`
     matrix<real, B> sums;    ///< [1, F]
+
+    template <class F>
+    void fields(const F&) {}
   };
 
   template <class B>
@@ -153,6 +158,24 @@ struct jump_relu {
   template <class F>
   void fields(const F& f) {
     f("log_thresholds", log_thresholds);
+    f("bandwidth", bandwidth);
+    f("initial_threshold", initial_threshold);
+    f("kernel", kernel);
+    f("reaches_input", reaches_input);
+    f("clamp_at_zero", clamp_at_zero);
+    f("l0_of_values", l0_of_values);
+    f("relu_first", relu_first);
+    f("without_chain", without_chain);
+  }
+
+  void check(std::size_t) const {
+    if (kernel >= jump_kernel::rectangle && kernel <= jump_kernel::epanechnikov && bandwidth > 0) {
+      return;
+    }
+    throw error(rules::sae_options, {.where = "jump_relu",
+                                     .expected = "a known kernel and a bandwidth above 0",
+                                     .found = "kernel " + std::to_string(static_cast<int>(kernel)) +
+                                              ", bandwidth " + std::to_string(bandwidth)});
   }
 
   /// out = theta, [1, F].

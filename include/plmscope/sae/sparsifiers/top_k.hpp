@@ -16,16 +16,22 @@ namespace plmscope::inline PLMSCOPE_ABI {
 struct top_k {
   static constexpr std::string_view id = "top_k";
   std::size_t k = 64;
+  bool negatives = false;  ///< values below zero may be among the k (OpenAI, postact_fn Identity)
 
   template <class B>
   void select(B& be, const_view<B> pre, codes<B>& out) const {
-    be.top_k_rows(pre, k, by_value{}, out);
+    if (negatives) {
+      be.top_k_rows(pre, k, by_raw_value{}, out);
+    } else {
+      be.top_k_rows(pre, k, by_value{}, out);
+    }
   }
 
   /// Named fields, for files: f(name, value&).
   template <class F>
   void fields(const F& f) {
     f("k", k);
+    f("negatives", negatives);
   }
 };
 

@@ -9,6 +9,7 @@
 #include <plmscope/tensor/codes_by_feature.hpp>
 #include <plmscope/tensor/matrix.hpp>
 #include <plmscope/train/losses.hpp>
+#include <plmscope/train/reconstruction.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -57,6 +58,13 @@ struct aux_k {
     std::size_t dead_count = 0;
     std::int64_t tokens = 0;      ///< observed so far
     std::int64_t next_check = 0;  ///< before this many tokens no latent can be dead
+
+    template <class F>
+    void fields(const F& f) {
+      f("since_fired", since_fired);
+      f("tokens", tokens);
+      f("next_check", next_check);
+    }
   };
 
   template <class B>
@@ -86,6 +94,7 @@ struct aux_k {
     const_view<B> row_weights;      ///< [1, m] squared deviations for losses at raw scale, or empty
     const_view<B> row_offset;       ///< [1, m] mean / deviation for `with_bias`, or empty
     const_view<B> row_lengths;      ///< [1, F] when selection ranks by a_i |w_i|, or empty
+    reconstruction<B>* result = nullptr;  ///< for the residuals of prefixes
   };
 
   /// Counts the dead. To count is to wait for the device, so where all latents have fired lately, the

@@ -52,6 +52,9 @@ struct resampling {
     matrix<std::uint32_t, B> ids;
     std::vector<std::uint32_t> last_ids;    ///< of the last event, for those who watch
     std::vector<std::uint32_t> last_rows;
+
+    template <class F>
+    void fields(const F&) {}
   };
 
   template <class Run, class Rows, class State>
