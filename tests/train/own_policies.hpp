@@ -46,6 +46,8 @@ struct gained_relu {
   template <class B>
   struct state {
     plmscope::matrix<typename B::real, B> to_gain;
+    template <class F>
+    void fields(const F&) {}  // workspace: nothing that the next step depends on
   };
   template <class B>
   void start(B&, sae_parameters<B>&) const {}
@@ -93,6 +95,8 @@ struct decoder_decay {
   template <class B>
   struct state {
     plmscope::matrix<double, B> squares;
+    template <class F>
+    void fields(const F&) {}  // workspace: nothing that the next step depends on
   };
   template <class B>
   void add_gradient(B& be, plmscope::step_context<B>& c, sae_parameters<B>& gradient, view<B>,
@@ -164,6 +168,10 @@ struct only_count {
   struct state {
     plmscope::matrix<std::int64_t, B> since_fired;
     plmscope::matrix<std::uint32_t, B> ids;
+    template <class F>
+    void fields(const F& f) {
+      f("since_fired", since_fired);
+    }
   };
   template <class B>
   using inputs = plmscope::aux_k::inputs<B>;
@@ -212,6 +220,10 @@ struct momentum_descent {
   template <class B>
   struct state {
     sae_parameters<B> velocity;
+    template <class F>
+    void fields(const F& f) {
+      f("velocity", velocity);
+    }
     template <class F>
     void for_each_moment(const F& f) {
       f(velocity);

@@ -6,6 +6,7 @@
 
 #include <plmscope/backend/reference.hpp>
 #include <plmscope/sae/sparsifiers/relu.hpp>
+#include <plmscope/train/state_fields.hpp>
 
 #include <doctest/doctest.h>
 
@@ -149,6 +150,33 @@ TEST_CASE("codes of a sparsifier with a learned vector are the same in training 
   for (std::size_t e = 0; e < z.entries(); ++e) {
     CHECK(z.values()[e] == run.last_codes().values()[e]);
   }
+}
+// Names of what a checkpoint would save.
+struct name_list {
+  std::vector<std::string> names;
+  template <class M>
+  void tensor(const std::string& name, M&) {
+    names.push_back(name);
+  }
+  template <class T>
+  void number(const std::string& name, T&) {
+    names.push_back(name);
+  }
+  bool has(const std::string& name) const {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  }
+};
+TEST_CASE("a checkpoint would save their states") {
+  plmscope::sae<own::gained_relu> model({.d_model = 6, .features = 16});
+  plmscope::training_run run(model, plmscope::trainer{.optimizer = own::momentum_descent{},
+                                                      .penalty = own::decoder_decay{},
+                                                      .dead = own::only_count{}});
+  name_list saved;
+  plmscope::visit_state(saved, "", run);
+  CHECK(saved.has("parameters.log_gain"));
+  CHECK(saved.has("optimizer.velocity.encoder"));
+  CHECK(saved.has("optimizer.velocity.log_gain"));
+  CHECK(saved.has("dead.since_fired"));
 }
 TEST_CASE("all of them train together, and k falls to its goal") {
   planted::reader<cpu> data({.d = 32, .directions = 48});
