@@ -69,8 +69,8 @@ struct adam {
 
 /// Signum (Bernstein et al. 2018: steps of fixed size along the sign of the gradient) with
 /// schedule-free averaging (Defazio et al. 2024), as sparsify trains. The model's parameters are the
-/// points y at which gradients are taken; `average` gives the points x to keep. Entries whose
-/// gradient is exactly zero do not move.
+/// points y at which gradients are taken; the averaged points x, which are the ones to keep, are in
+/// the state. Entries whose gradient is exactly zero do not move.
 struct signum_schedule_free {
   double lr = 5e-3;
   double momentum = 0.95;

@@ -97,7 +97,7 @@ struct log_shape {
   }
 };
 
-/// phi(u) = tanh(c u) (Conerly et al. 2025, "JumpReLU SAEs", c = 4).
+/// phi(u) = tanh(c u) (Conerly et al. 2025, c = 4).
 struct tanh_shape {
   double c = 4;
   template <class Real>

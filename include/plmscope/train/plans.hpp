@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <plmscope/core/error.hpp>
 #include <plmscope/core/rng.hpp>
-#include <plmscope/train/rules.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -41,16 +38,6 @@ struct matryoshka {
       p.ends.push_back(static_cast<std::uint32_t>(features));
     }
     if (p.shares.empty()) p.shares.assign(p.ends.size(), 1.0 / static_cast<double>(p.ends.size()));
-    bool good = p.shares.size() == p.ends.size() && p.ends.back() == features;
-    for (std::size_t i = 1; i < p.ends.size(); ++i) good = good && p.ends[i - 1] < p.ends[i];
-    if (!good) {
-      throw error(rules::train_prefixes,
-                  {.expected = "ascending ends up to " + std::to_string(features) +
-                               " and a share for each",
-                   .found = std::to_string(p.ends.size()) + " ends up to " +
-                            std::to_string(p.ends.back()) + ", " + std::to_string(p.shares.size()) +
-                            " shares"});
-    }
     return p;
   }
 };

@@ -10,12 +10,14 @@
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/metrics.hpp>
 #include <plmscope/train/plans.hpp>
+#include <plmscope/train/rules.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -80,6 +82,11 @@ class reconstruction {
         be.reconstruct(in.z, p.decoder, p.decoder_bias, aim_, loss, g_, dz, figures_);
       }
     } else {
+      if (per_block<Policy> && in.blocks > 1) {
+        throw error(rules::train_prefixes, {.expected = "a loss of whole rows",
+                                            .found = "a loss of each of " +
+                                                     std::to_string(in.blocks) + " sites"});
+      }
       static_assert(!whole_result<Policy>,
                     "plmscope: a loss of whole results takes full reconstructions");
       prefixes(be, plan(in.step, p.decoder.rows()), p, in.z, loss, dz);
@@ -230,6 +237,17 @@ class reconstruction {
   }
 
   void remember(B& be, const prefix_list& list, std::size_t features) {
+    bool good = !list.ends.empty() && list.shares.size() == list.ends.size() &&
+                list.ends.back() == features;
+    for (std::size_t i = 1; i < list.ends.size(); ++i) good = good && list.ends[i - 1] < list.ends[i];
+    if (!good) {
+      throw error(rules::train_prefixes,
+                  {.expected = "ascending ends up to " + std::to_string(features) +
+                               " and a share for each",
+                   .found = std::to_string(list.ends.size()) + " ends up to " +
+                            std::to_string(list.ends.empty() ? 0 : list.ends.back()) + ", " +
+                            std::to_string(list.shares.size()) + " shares"});
+    }
     list_ = list;
     ends_ = matrix<std::uint32_t, B>(be, 1, parts_);
     shares_ = matrix<real, B>(be, 1, parts_);

@@ -295,6 +295,7 @@ class training_run {
     be_.sparse_backward(by_feature_, cmat(), c.dz, cmat(), centred_, view<backend_type>(),
                         gradient_.encoder, sums_);
     be_.column_sums(result_.bias_pull(), gradient_.decoder_bias);
+    be_.fill(gradient_.encoder_bias.all(), real{0});
     if constexpr (requires { policies_.loss.add_bias_gradient(be_, loss_in(), cmat(), view<backend_type>()); }) {
       policies_.loss.add_bias_gradient(be_, loss_in(), result_.row_losses(),
                                        gradient_.decoder_bias.all());
@@ -308,7 +309,7 @@ class training_run {
     penalty::add_gradient(policies_.penalty, be_, c, gradient_, sums_.all(), penalty_);
     input_bias_gradient(p, c);
     if constexpr (sae_concepts::adds_encoder_bias<typename Sae::sparsifier_type>) {
-      be_.copy(cmat(sums_), gradient_.encoder_bias.all());
+      be_.axpy(real{1}, cmat(sums_), gradient_.encoder_bias);
     }
     model_.pull_back(gradient_);
     if (!policies_.train_encoder_bias) be_.fill(gradient_.encoder_bias.all(), real{0});
