@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "command.hpp"
+#include "model.hpp"
+#include "program_sae.hpp"
 #include "sae_check.hpp"
 #include "sae_file.hpp"
 
 #include <plmscope/plm/site.hpp>
-#include <plmscope/sae/any_sae.hpp>
 
 #include <fmt/format.h>
 
@@ -36,23 +37,23 @@ void convert(const convert_options& o) {
   check_sites(o.stated.site);
   check_sites(o.stated.target_site);
   const std::filesystem::path in(o.in), out(o.out);
-  const bool native = plmscope::any_sae<>::is_native(in);
+  const bool native = program_sae::is_native(in);
   plmscope::stated_sae stated = o.stated;
   if (!o.check.empty() && !native) {
     const auto source = model_source(o.check, o.common);
     stated.model = source.model;
     stated.model_hash = source.model_hash;
   }
-  auto sae = plmscope::any_sae<>::open(in, stated, {}, plmscope::cpu(o.common.thread_count()));
+  auto sae = program_sae::open(in, stated, {}, open_backend(o.common));
   const auto d = sae.describe();
   json_object object{{"in", o.in}, {"out", o.out}, {"to", o.to}};
   std::string text = fmt::format("{} -> {} ({})\n", o.in, o.out, o.to);
   describe_sae_text(d, object, text);
   if (o.common.dry_run) return print_result(o.common, object, "would write " + text);
   if (o.to == "saelens") {
-    plmscope::save_saelens(sae, out);
+    sae.save_saelens(out);
   } else {
-    plmscope::save_sae(sae, out);
+    sae.save(out);
   }
   if (d.source.model.empty() || d.source.site.empty()) {
     fmt::print(

@@ -144,7 +144,7 @@ void measure(const fidelity_command& o, const Definition& definition) {
     const auto description = plmscope::describe_sae(plmscope::safetensors_file::open(o.saes[i]));
     const auto site = plmscope::parse_site(description.source.site);
     esm.check(site);
-    auto sae = plmscope::any_sae<program_backend>::open(o.saes[i], {}, esm.source(site),
+    auto sae = program_sae::open(o.saes[i], {}, esm.source(site),
                                                         esm.backend());
     const auto f = plmscope::measure_fidelity(
         esm, site, sae, std::span<const std::string>(sequences), definition, options,

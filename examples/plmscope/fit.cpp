@@ -4,6 +4,7 @@
 #include "checkpoints.hpp"
 #include "rules.hpp"
 
+#include <plmscope/sae/any_sae.hpp>
 #include <plmscope/train/progress_bar.hpp>
 #include <plmscope/train/trainer.hpp>
 
@@ -11,6 +12,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -85,7 +87,7 @@ trained run(program_backend& be, row_feed& rows, const training_options& o,
   record["fvu"] = fmt::format("{:.6f}", last.fvu);
   record["l0"] = fmt::format("{:.3f}", last.l0);
   record["dead_share"] = fmt::format("{:.5f}", last.dead_share);
-  return {program_sae(std::move(model)), last};
+  return {program_sae(std::make_unique<plmscope::any_sae<program_backend>>(std::move(model))), last};
 }
 
 /// The trainer with the flags' numbers, around the policies that differ.

@@ -2,10 +2,10 @@
 #include "sae_check.hpp"
 
 #include "model.hpp"
+#include "program_sae.hpp"
 
 #include <plmscope/acts/model_reader.hpp>
 #include <plmscope/io/uniprot_tsv.hpp>
-#include <plmscope/sae/any_sae.hpp>
 
 #include <fmt/format.h>
 
@@ -15,10 +15,8 @@
 
 namespace {
 
-using program_any_sae = plmscope::any_sae<program_backend>;
-
 // FVU of the states at one site: sum |e|^2 / sum |x - mean|^2.
-double fvu_at(program_model& esm, program_any_sae& sae, const plmscope::site& at,
+double fvu_at(program_model& esm, program_sae& sae, const plmscope::site& at,
               const std::vector<std::string>& sequences) {
   auto& be = esm.backend();
   plmscope::model_reader reader(esm, at, sequences);
@@ -86,7 +84,7 @@ bool check_sae(const std::filesystem::path& file, const plmscope::stated_sae& st
                const std::filesystem::path& model, const common_options& options, json_object& out,
                std::string& text) {
   program_model esm = open_model(model, options);
-  auto sae = program_any_sae::open(file, stated, {}, esm.backend());
+  auto sae = program_sae::open(file, stated, {}, esm.backend());
   const auto d = sae.describe();
   if (d.transcodes || d.blocks > 1 || d.d_model != esm.d_model()) {
     throw plmscope::error(

@@ -3,19 +3,17 @@
 
 #include "command.hpp"
 #include "model.hpp"
+#include "program_sae.hpp"
 
 #include <plmscope/acts/activation_store.hpp>
 #include <plmscope/io/fasta.hpp>
 #include <plmscope/io/uniprot_tsv.hpp>
-#include <plmscope/sae/any_sae.hpp>
 #include <plmscope/train/metrics.hpp>
 
 #include <string>
 #include <vector>
 
 // Training as `train` and `demo` do it.
-
-using program_sae = plmscope::any_sae<program_backend>;
 
 struct training_options {
   std::string site = "resid_post.3";
