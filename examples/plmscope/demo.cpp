@@ -60,7 +60,7 @@ void run_demo(const demo_command& o) {
                   proteins.size(), esm.identity().name, training.site, training.features, training.k));
   trained t = train_sae(esm, sequences, training, o.common);
   const auto sae_file = out / "sae.safetensors";
-  plmscope::save_sae(t.model, sae_file);
+  t.model.save(sae_file);
 
   say(fmt::format("[2/4] scoring features against UniProt annotation, {}", split_text(o.scoring)));
   const scored s = score_sae(esm, t.model, proteins, o.scoring, o.common);

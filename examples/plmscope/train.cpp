@@ -11,7 +11,7 @@
 
 #include <fmt/format.h>
 
-#include <map>
+#include <filesystem>
 #include <memory>
 
 namespace {
@@ -86,6 +86,9 @@ void run_train(const train_command& o) {
                            .found = o.store.empty() ? "neither" : "both",
                            .remedy = "see `plmscope train --help`"});
   }
+  // Before hours of work, not after.
+  const auto folder = std::filesystem::absolute(o.out).parent_path();
+  if (!o.common.dry_run) std::filesystem::create_directories(folder);
   from_model ? train_on_model(o) : train_on_store(o);
 }
 

@@ -117,7 +117,7 @@ class reconstruction {
   /// aim - result of one prefix, counted from 0; valid until the next call. Where results h and later
   /// have shares s and errors e, g_h - g_(h+1) = s_h e_h.
   const_view<B> residual(B& be, std::size_t part) {
-    error(be, real{-1}, residual_, part);
+    residual_into(be, real{-1}, residual_, part);
     return residual_;
   }
   std::size_t parts() const noexcept { return parts_; }
@@ -144,7 +144,7 @@ class reconstruction {
 
   /// Figures on the whole result; `target` with the skip map's part in it.
   void figures(B& be, const_view<B> target, training_metrics& out) {
-    error(be, real{1}, residual_, parts_ - 1);
+    residual_into(be, real{1}, residual_, parts_ - 1);
     scatter_around_mean(be, target, scratch_, slot_.all());
     const double total = read(be);
     scatter_around_mean(be, const_view<B>(residual_), scratch_, slot_.all());
@@ -262,7 +262,7 @@ class reconstruction {
   }
 
   // out = sign (result - aim) of one prefix: g_h - g_(h+1) over its slope.
-  void error(B& be, real sign, matrix<real, B>& out, std::size_t part) {
+  void residual_into(B& be, real sign, matrix<real, B>& out, std::size_t part) {
     row_work_.reshape(be, 1, m_);
     zeros_.reshape(be, 1, m_);
     be.fill(zeros_.all(), real{0});
