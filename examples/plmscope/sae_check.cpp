@@ -3,6 +3,7 @@
 
 #include "model.hpp"
 #include "program_sae.hpp"
+#include "unexplained.hpp"
 
 #include <plmscope/acts/model_reader.hpp>
 #include <plmscope/io/uniprot_tsv.hpp>
@@ -15,7 +16,7 @@
 
 namespace {
 
-// FVU of the states at one site: sum |e|^2 / sum |x - mean|^2.
+// FVU of the states at one site.
 double fvu_at(program_model& esm, program_sae& sae, const plmscope::site& at,
               const std::vector<std::string>& sequences) {
   auto& be = esm.backend();
@@ -23,26 +24,16 @@ double fvu_at(program_model& esm, program_sae& sae, const plmscope::site& at,
   plmscope::activation_batch<program_backend> batch;
   plmscope::matrix<float, program_backend> rebuilt;
   const std::size_t d = sae.d_model();
-  std::vector<double> sum(d, 0.0);
-  double squares = 0, unexplained = 0;
-  std::size_t rows = 0;
+  unexplained_share unexplained(d);
   while (reader.read(be, batch)) {
     rebuilt.reshape(be, batch.rows.rows(), d);
     sae.reconstruct(batch.rows, rebuilt);
     std::vector<float> x(rebuilt.size()), y(rebuilt.size());
     be.download(batch.rows.all(), std::span(x));
     be.download(rebuilt.all(), std::span(y));
-    rows += batch.rows.rows();
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const double v = static_cast<double>(x[i]), e = static_cast<double>(y[i]) - v;
-      sum[i % d] += v;
-      squares += v * v;
-      unexplained += e * e;
-    }
+    unexplained.add(x, y);
   }
-  double total = squares;
-  for (const double s : sum) total -= s * s / static_cast<double>(rows);
-  return total > 0 ? unexplained / total : 0;
+  return unexplained.value();
 }
 
 // The sites to compare with: one block before and behind, and the final norm after the last block;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "scoring.hpp"
 
+#include "unexplained.hpp"
+
 #include <plmscope/acts/model_reader.hpp>
 #include <plmscope/acts/read_activations.hpp>
 #include <plmscope/core/progress.hpp>
@@ -34,9 +36,7 @@ encoded_proteins encode_proteins(program_model& esm, program_sae& model,
   std::vector<float> states;
   std::vector<float> back;
   const std::size_t d = model.d_model();
-  std::vector<double> sum(d, 0.0);
-  double squares = 0;
-  double unexplained = 0;
+  unexplained_share unexplained(d);
   for (std::size_t rows = 0; reader.read(be, batch);) {
     rebuilt.reshape(be, batch.rows.rows(), d);
     model.reconstruct(batch.rows, rebuilt, &z);
@@ -45,13 +45,7 @@ encoded_proteins encode_proteins(program_model& esm, program_sae& model,
     back.resize(rebuilt.size());
     be.download(batch.rows.all(), std::span(states));
     be.download(rebuilt.all(), std::span(back));
-    for (std::size_t i = 0; i < states.size(); ++i) {
-      const double x = static_cast<double>(states[i]);
-      const double e = static_cast<double>(back[i]) - x;
-      sum[i % d] += x;
-      squares += x * x;
-      unexplained += e * e;
-    }
+    unexplained.add(states, back);
     for (std::size_t r = 0; r < codes.rows(); ++r) {
       out.offsets.push_back(out.offsets.back() + codes.offsets[r + 1] - codes.offsets[r]);
     }
@@ -61,9 +55,7 @@ encoded_proteins encode_proteins(program_model& esm, program_sae& model,
     rows += codes.rows();
     progress.update(rows, reader.total_rows());
   }
-  const double n = static_cast<double>(reader.total_rows());
-  for (const double s : sum) squares -= s * s / n;
-  fvu = squares > 0 ? unexplained / squares : 0;
+  fvu = unexplained.value();
   return out;
 }
 

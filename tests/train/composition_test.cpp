@@ -2,6 +2,7 @@
 // Every sparsifier with every penalty, plan and model option: the gradient of a whole training step
 // against finite differences of its loss, in double; and the kernels against the naive loops.
 #include <tests/devices.hpp>
+#include <tests/train/random_numbers.hpp>
 
 #include <plmscope/backend/cpu.hpp>
 #include <plmscope/backend/reference.hpp>
@@ -34,13 +35,6 @@ using numbers = std::vector<double>;
 
 constexpr std::size_t rows = 9, d = 6, features = 24;
 
-numbers random_numbers(std::size_t n, std::uint64_t stream, double scale, double mean = 0) {
-  const plmscope::rng random(5, stream);
-  numbers v(n);
-  for (std::size_t i = 0; i < n; ++i) v[i] = mean + scale * random.normal(i);
-  return v;
-}
-
 // A model with random numbers everywhere, and one step of it at rate 0.
 template <class S, class B, class Policies>
 struct bench_run {
@@ -58,11 +52,11 @@ struct bench_run {
     std::uint64_t stream = 10;
     model.parameters().for_each([&](const std::string& name, auto& m) {
       const bool threshold = name == "threshold";
-      const auto v = random_numbers(m.size(), ++stream, threshold ? 0.05 : 0.4, threshold ? 0.3 : 0);
+      const auto v = random_numbers(5, m.size(), ++stream, threshold ? 0.05 : 0.4, threshold ? 0.3 : 0);
       be.upload(std::span<const double>(v), m.all());
     });
-    be.upload(std::span<const double>(random_numbers(x.size(), 1, 1.3, 0.4)), x.all());
-    be.upload(std::span<const double>(random_numbers(y.size(), 2, 0.8, -0.2)), y.all());
+    be.upload(std::span<const double>(random_numbers(5, x.size(), 1, 1.3, 0.4)), x.all());
+    be.upload(std::span<const double>(random_numbers(5, y.size(), 2, 0.8, -0.2)), y.all());
   }
 
   using run_type = plmscope::training_run<sae, Policies>;

@@ -56,11 +56,13 @@ inline double relative(const std::vector<double>& ours, const std::vector<double
   return largest > 0 ? worst / largest : worst;
 }
 
+/// With `strict` losses and codes keep their limits even then.
 /// In single precision another entry may rightly be active, where a pre-activation is nearer to its
 /// threshold than rounding; what follows then differs more. `exact`, the same run in double, tells.
 template <class B>
 deviation follow(const std::filesystem::path& folder, const json& config, run<B>& peer,
-                 run<plmscope::reference>* exact, double at_least) {
+                 run<plmscope::reference>* exact, double at_least, double unresolved_limit,
+                 bool strict) {
   using real = typename B::real;
   const bool in_double = sizeof(real) == 8;
   const auto trajectory = plmscope::safetensors_file::open(folder / "trajectory.safetensors");
@@ -99,9 +101,10 @@ deviation follow(const std::filesystem::path& folder, const json& config, run<B>
     if (std::getenv("PLMSCOPE_TRACE")) std::printf("  step %zu loss %.3g\n", s, apart);
     const auto allowed = [&](const std::string& what) {
       const double limit = std::max(limit_after(config, in_double, what), at_least);
-      return unresolved ? std::max(limit, 5e-2) : limit;
+      return unresolved ? std::max(limit, unresolved_limit) : limit;
     };
-    worst.add(apart, allowed("loss"));
+    worst.add(apart, strict ? std::max(limit_after(config, in_double, "loss"), at_least)
+                            : allowed("loss"));
     char prefix[16];
     std::snprintf(prefix, sizeof prefix, "step%02zu.", s + 1);
     peer.parameters([&](const std::string& name, const_view<B> ours) {
@@ -119,7 +122,7 @@ deviation follow(const std::filesystem::path& folder, const json& config, run<B>
   }
   const auto theirs = trajectory.template read_vector<double>("codes");
   const double codes = relative(peer.codes(batch.all()), theirs, {}, theirs.size());
-  if (!unresolved) CHECK_MESSAGE(codes < (in_double ? 1e-6 : 1e-3), "codes");
+  if (!unresolved || strict) CHECK_MESSAGE(codes < (in_double ? 1e-6 : 1e-3), "codes");
   return worst;
 }
 
@@ -146,7 +149,14 @@ std::size_t walk(const char* label, const Make& make) {
     if constexpr (requires { make.single_precision_limit(config); }) {
       if (exact != nullptr) at_least = make.single_precision_limit(config);
     }
-    const deviation d = follow<B>(folder, config, *peer, exact.get(), at_least);
+    double unresolved_limit = 5e-2;
+    bool strict = false;
+    if constexpr (requires { make.unresolved_limit(); }) {
+      unresolved_limit = make.unresolved_limit();
+      strict = true;
+    }
+    const deviation d =
+        follow<B>(folder, config, *peer, exact.get(), at_least, unresolved_limit, strict);
     golden::report(folder / label, d.value, d.limit);
   }
   return n;

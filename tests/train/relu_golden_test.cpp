@@ -74,7 +74,7 @@ void resample_as_stored(Driven& d, const json& config, const std::filesystem::pa
       rows.push_back(static_cast<std::uint32_t>(row));
     }
     if (!file->contains(std::string(event) + "noise")) {
-      policy.revive(*self.training, x, dead, rows, state);
+      policy.revive(*self.training, x, dead, rows);
       return;
     }
     // drawn rows with noise, as rows of their own
@@ -87,7 +87,7 @@ void resample_as_stored(Driven& d, const json& config, const std::filesystem::pa
     plmscope::matrix<typename backend::real, backend> drawn(be, rows.size(), x.cols());
     be.upload(std::span<const double>(noisy), drawn.all());
     for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::uint32_t>(i);
-    policy.revive(*self.training, const_view<backend>(drawn), dead, rows, state);
+    policy.revive(*self.training, const_view<backend>(drawn), dead, rows);
   };
 }
 

@@ -2,6 +2,7 @@
 // What has no derivative: the thresholds of JumpReLU against their published pseudo-gradients written
 // out over all entries, and the gate's frozen decoder.
 #include <tests/devices.hpp>
+#include <tests/train/random_numbers.hpp>
 
 #include <plmscope/backend/reference.hpp>
 #include <plmscope/sae/sae.hpp>
@@ -25,19 +26,12 @@ using plmscope::reference;
 using numbers = std::vector<double>;
 constexpr std::size_t m = 12, d = 5, F = 16;
 
-numbers random_numbers(std::size_t n, std::uint64_t stream, double scale, double mean = 0) {
-  const plmscope::rng random(8, stream);
-  numbers v(n);
-  for (std::size_t i = 0; i < n; ++i) v[i] = mean + scale * random.normal(i);
-  return v;
-}
-
 template <class Sae>
 void fill(Sae& model) {
   std::uint64_t stream = 20;
   model.parameters().for_each([&](const std::string& name, auto& p) {
     const bool small = name == "threshold" || name == "gate_bias" || name == "gate_scale";
-    const auto v = random_numbers(p.size(), ++stream, small ? 0.1 : 0.5, name == "threshold" ? 0.3 : 0);
+    const auto v = random_numbers(8, p.size(), ++stream, small ? 0.1 : 0.5, name == "threshold" ? 0.3 : 0);
     model.backend().upload(std::span<const double>(v), p.all());
   });
 }
@@ -85,7 +79,7 @@ TEST_CASE("kernels of the thresholds integrate to 1 and are symmetric") {
 }
 
 TEST_CASE("JumpReLU: gradients of thresholds and encoder are the published pseudo-gradients") {
-  const auto x = random_numbers(m * d, 1, 1.2, 0.3);
+  const auto x = random_numbers(8, m * d, 1, 1.2, 0.3);
   const auto check = [&]<class B>(plmscope::jump_relu s, B) {
     using sae = plmscope::sae<plmscope::jump_relu, B>;
     typename sae::options o;
@@ -172,7 +166,7 @@ TEST_CASE("JumpReLU: thresholds move under Adam at its default rate, and stay at
   sae::options o;
   o.d_model = d, o.features = F, o.sparsifier = {.bandwidth = 0.5, .initial_threshold = 0.01};
   sae model(o);
-  const auto x = random_numbers(m * d, 1, 1.2, 0.3);
+  const auto x = random_numbers(8, m * d, 1, 1.2, 0.3);
   const plmscope::trainer with{.penalty = plmscope::l0_penalty{.weight = {1.0}, .target = 2}};
   plmscope::training_run<sae, std::remove_const_t<decltype(with)>> run(model, with);
   plmscope::matrix<double, reference> rows(model.backend(), m, d);
@@ -189,7 +183,7 @@ TEST_CASE("JumpReLU: thresholds move under Adam at its default rate, and stay at
 
 TEST_CASE("gated: the auxiliary reconstruction trains the gate, not the decoder") {
   using sae = plmscope::sae<plmscope::gated, reference>;
-  const auto x = random_numbers(m * d, 1, 1.2, 0.3);
+  const auto x = random_numbers(8, m * d, 1, 1.2, 0.3);
   const plmscope::trainer with{.penalty = plmscope::l1_penalty{.weight = {0.2}, .length = plmscope::penalised_length::none},
                                .dead = plmscope::aux_k{.alpha = 0},
                                .dictionary = plmscope::free_norm{}};

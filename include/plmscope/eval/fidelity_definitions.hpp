@@ -18,6 +18,13 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// included. Each was read in the code of the named system; `docs/fidelity.md` has the table.
 namespace fidelity_by {
 
+/// Loss recovered as it comes out: not clipped, whatever the denominator's sign.
+struct unclipped {
+  double recovered(double clean, double spliced, double ablated) const noexcept {
+    return share_recovered(clean, spliced, ablated);
+  }
+};
+
 /// Masked residues are predicted, states of residues alone are replaced (SAEs are trained on
 /// those), every masked residue counts the same, nothing is clipped. Not defined where the
 /// ablation does not raise the loss, since then there is nothing to recover.
@@ -53,7 +60,7 @@ struct interplm {
 };
 
 /// InterProt (Adams et al. 2025), `validation_metrics.py` and `esm_wrapper.py`.
-struct interprot {
+struct interprot : unclipped {
   static constexpr std::string_view id = "interprot";
   static constexpr std::string_view defect =
       "the model sees the residues it predicts; <cls> and <eos> are rewritten, and counted as "
@@ -65,9 +72,6 @@ struct interprot {
                                               .measured = fidelity_rows::all,
                                               .average = fidelity_average::ratios,
                                               .token_dropout = false};
-  double recovered(double clean, double spliced, double ablated) const noexcept {
-    return share_recovered(clean, spliced, ablated);
-  }
   double explained_variance(const reconstruction_moments&) const noexcept { return not_defined; }
 };
 
@@ -120,23 +124,20 @@ struct bionemo {
 
 /// SAELens up to 6.18 (Bloom et al. 2025), `evals.py`. Later releases have the right explained
 /// variance, which is `standard`'s.
-struct saelens {
+struct saelens : unclipped {
   static constexpr std::string_view id = "saelens";
   static constexpr std::string_view defect =
       "scores the prediction of the NEXT token, which a masked language model does not make; zeros "
       "replace <cls> and <eos> too, the SAE does not; explained variance subtracts the square of "
       "the mean square instead of the square of the mean";
   static constexpr fidelity_protocol protocol{.ablated = fidelity_rows::all, .next_token = true};
-  double recovered(double clean, double spliced, double ablated) const noexcept {
-    return share_recovered(clean, spliced, ablated);
-  }
   double explained_variance(const reconstruction_moments& m) const noexcept {
     return m.explained_by_squared_squares();
   }
 };
 
 /// SAEBench 0.6 (Karvonen et al. 2025), `evals/core/main.py`: SAELens, with the SAE at every token.
-struct saebench {
+struct saebench : unclipped {
   static constexpr std::string_view id = "saebench";
   static constexpr std::string_view defect =
       "scores the prediction of the NEXT token, which a masked language model does not make; the "
@@ -144,16 +145,13 @@ struct saebench {
       "square instead of the square of the mean";
   static constexpr fidelity_protocol protocol{
       .replaced = fidelity_rows::all, .ablated = fidelity_rows::all, .next_token = true};
-  double recovered(double clean, double spliced, double ablated) const noexcept {
-    return share_recovered(clean, spliced, ablated);
-  }
   double explained_variance(const reconstruction_moments& m) const noexcept {
     return m.explained_by_squared_squares();
   }
 };
 
 /// dictionary_learning (Marks et al. 2024), `evaluation.py`.
-struct dictionary_learning {
+struct dictionary_learning : unclipped {
   static constexpr std::string_view id = "dictionary_learning";
   static constexpr std::string_view defect =
       "scores the prediction of the NEXT token, <eos> included, which a masked language model does "
@@ -163,9 +161,6 @@ struct dictionary_learning {
                                               .scored = fidelity_rows::all,
                                               .measured = fidelity_rows::all,
                                               .next_token = true};
-  double recovered(double clean, double spliced, double ablated) const noexcept {
-    return share_recovered(clean, spliced, ablated);
-  }
   double explained_variance(const reconstruction_moments& m) const noexcept {
     return m.explained_up_to_an_offset();
   }
@@ -173,15 +168,12 @@ struct dictionary_learning {
 
 /// BatchTopK and matryoshka_sae (Bussmann et al. 2024), `logs.py`: loss recovered from zeros and
 /// from the mean; there the mean of a batch, here of the corpus.
-struct bussmann {
+struct bussmann : unclipped {
   static constexpr std::string_view id = "bussmann";
   static constexpr std::string_view defect =
       "scores the prediction of the NEXT token, <eos> included, which a masked language model does "
       "not make; special tokens are rewritten; there is no explained variance";
   static constexpr fidelity_protocol protocol = dictionary_learning::protocol;
-  double recovered(double clean, double spliced, double ablated) const noexcept {
-    return share_recovered(clean, spliced, ablated);
-  }
   double explained_variance(const reconstruction_moments&) const noexcept { return not_defined; }
 };
 

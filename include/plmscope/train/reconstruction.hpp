@@ -120,7 +120,6 @@ class reconstruction {
     residual_into(be, real{-1}, residual_, part);
     return residual_;
   }
-  std::size_t parts() const noexcept { return parts_; }
 
   /// Adds a derivative with respect to the whole result, and pulls all of it back again.
   void add_pull(B& be, const_view<B> pull, const codes<B>& z, const sae_parameters<B>& p,
@@ -135,11 +134,19 @@ class reconstruction {
     }
   }
 
-  void decoder_gradient(B& be, const codes_by_feature<B>& by_feature, const codes<B>& z,
-                        const_view<B> dz, view<B> out) {
+  /// Decoder and encoder gradients and the sums of dz [1, F]; dz is with respect to pre-activations.
+  void backward(B& be, const codes_by_feature<B>& by_feature, const codes<B>& z, const_view<B> dz,
+                const_view<B> centred, sae_parameters<B>& gradient, view<B> sums) {
     const auto values = const_view<B>(z.values(), 1, z.entries());
-    be.sparse_backward(by_part_used_ ? by_part_ : by_feature, values, dz, const_view<B>(g_),
-                       const_view<B>(), out, view<B>(), view<B>());
+    if (!by_part_used_) {
+      be.sparse_backward(by_feature, values, dz, const_view<B>(g_), centred, gradient.decoder,
+                         gradient.encoder, sums);
+      return;
+    }
+    be.sparse_backward(by_part_, values, dz, const_view<B>(g_), const_view<B>(), gradient.decoder,
+                       view<B>(), view<B>());
+    be.sparse_backward(by_feature, const_view<B>(), dz, const_view<B>(), centred, view<B>(),
+                       gradient.encoder, sums);
   }
 
   /// Figures on the whole result; `target` with the skip map's part in it.

@@ -40,7 +40,6 @@ class training_run {
   static_assert(require_policies<Policies, training_run, typename Sae::backend_type>::value);
 
  public:
-  using sae_type = Sae;
   using backend_type = typename Sae::backend_type;
   using real = typename Sae::real;
   using optimizer_type = decltype(Policies::optimizer);
@@ -113,8 +112,6 @@ class training_run {
     return optimizer_;
   }
   typename dead_type::template state<backend_type>& dead_state() noexcept { return dead_; }
-  typename upkeep_type::template state<backend_type>& upkeep_state() noexcept { return upkeep_; }
-  typename penalty_type::template state<backend_type>& penalty_state() noexcept { return penalty_; }
   /// f(name, value) for all that the next step depends on beside policies, rows and rate.
   template <class F>
   void fields(const F& f) {
@@ -145,7 +142,6 @@ class training_run {
 
   // What the host knows of a device's codes is an upper bound, and a list may hold zeros.
   double active_entries() {
-    be_.transpose(z_, by_feature_);
     count_active();
     matrix<double, backend_type> n(be_, 1, 1);
     be_.add_sum(cmat(active_), n.all());
@@ -291,9 +287,7 @@ class training_run {
   void backward(bool aux) {
     const auto& p = model_.directions();
     auto c = context();
-    result_.decoder_gradient(be_, by_feature_, z_, c.dz, gradient_.decoder.all());
-    be_.sparse_backward(by_feature_, cmat(), c.dz, cmat(), centred_, view<backend_type>(),
-                        gradient_.encoder, sums_);
+    result_.backward(be_, by_feature_, z_, c.dz, centred_, gradient_, sums_.all());
     be_.column_sums(result_.bias_pull(), gradient_.decoder_bias);
     be_.fill(gradient_.encoder_bias.all(), real{0});
     if constexpr (requires { policies_.loss.add_bias_gradient(be_, loss_in(), cmat(), view<backend_type>()); }) {

@@ -50,8 +50,6 @@ struct resampling {
   template <class B>
   struct state {
     matrix<std::uint32_t, B> ids;
-    std::vector<std::uint32_t> last_ids;    ///< of the last event, for those who watch
-    std::vector<std::uint32_t> last_rows;
 
     template <class F>
     void fields(const F&) {}
@@ -65,7 +63,7 @@ struct resampling {
     if (every == 0 || run.steps() < first || run.steps() % every != 0 || run.steps() == 0) return;
     const auto dead = dead_ids(run, s);
     if (dead.empty()) return;
-    revive(run, x, dead, draw(run, x, dead.size()), s);
+    revive(run, x, dead, draw(run, x, dead.size()));
   }
 
   /// Ids of the latents that are silent for long, ascending.
@@ -85,9 +83,9 @@ struct resampling {
   }
 
   /// Points the first latents of `dead` at `rows` of x, one each.
-  template <class Run, class Rows, class State>
+  template <class Run, class Rows>
   void revive(Run& run, Rows x, std::vector<std::uint32_t> dead,
-              const std::vector<std::uint32_t>& rows, State& s) const {
+              const std::vector<std::uint32_t>& rows) const {
     using backend = typename Run::backend_type;
     using real = typename backend::real;
     auto& be = run.backend();
@@ -123,8 +121,6 @@ struct resampling {
       be.entries(1, n, resampling_detail::clear_counter{ids.data(),
                                                         run.dead_state().since_fired.data()});
     }
-    s.last_ids = dead;
-    s.last_rows.assign(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(n));
   }
 
   /// Sets the optimizer moments of some latents to 0.
