@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Forward passes of ESM-2 on proteins of mixed lengths (8M to 650M) beside Hugging Face
 // transformers
+#include "benchmarks/esm2_shares.hpp"
 #include "benchmarks/rival_process.hpp"
 
 #include <plmscope/backend/cpu.hpp>
@@ -49,6 +50,7 @@ struct setting {
   std::size_t threads = plmscope::available_threads();
   bool bf16 = false;  // products of both sides
   bool alone = false;
+  bool shares = false;  // products beside their peak, and memory
 };
 
 double seconds(auto&& f) {
@@ -117,10 +119,12 @@ void run(const std::string& size, const setting& s, rival_process* rival, const 
   auto esm = rival != nullptr
                  ? plmscope::esm2<backend>::load(model_folder, {.content_hash = false}, be)
                  : plmscope::esm2<backend>::random(shape, 1, be);
+  if (s.shares) esm2_shares::print_memory(esm);
   const auto pass = [&] { esm.forward(batch, plmscope::no_hook{plmscope::final_norm{}}); };
   const double work = flops(shape, batch);
   std::printf("%s: %zu proteins, %zu tokens, %.0f GFLOP\n", size.c_str(), batch.sequences(),
               batch.rows(), work * 1e-9);
+  if (s.shares) esm2_shares::print_products(esm, std::min<std::size_t>(batch.rows(), 2048));
   pass();
   std::vector<double> ours;
   if (rival == nullptr) {
@@ -213,8 +217,8 @@ int compare(const setting& s) {
 bool parse(int argc, char** argv, setting& s) {
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
-    if (name == "--alone" || name == "--bf16") {
-      (name == "--alone" ? s.alone : s.bf16) = true;
+    if (name == "--alone" || name == "--bf16" || name == "--shares") {
+      (name == "--alone" ? s.alone : name == "--bf16" ? s.bf16 : s.shares) = true;
       continue;
     }
     if (i + 1 == argc) return false;
@@ -244,7 +248,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr,
                  "esm2_forward [--sizes 8M,35M,150M,650M] [--rounds N] [--tokens N] "
                  "[--threads N] [--bf16: products of both sides] "
-                 "[--alone: without the rival]\n");
+                 "[--alone: without the rival] [--shares: products beside their peak, memory]\n");
     return 2;
   }
   try {

@@ -107,7 +107,7 @@ std::vector<contender> contenders(const setting& s, backend& be, std::vector<mat
   const plmscope::trainer<> plain;
   std::vector<contender> all;
   all.push_back(make("top_k", s, be, x, start, plmscope::top_k{s.k}, plain, nothing));
-  if (backend::gemm_provider::computes(plmscope::product_precision::bf16)) {
+  if (backend::computes(plmscope::product_precision::bf16)) {
     all.push_back(make("top_k_bf16", s, be, x, start, plmscope::top_k{s.k}, plain, nothing,
                        plmscope::product_precision::bf16));
   }

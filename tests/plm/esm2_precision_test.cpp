@@ -6,9 +6,6 @@
 #include <plmscope/plm/collect.hpp>
 #include <plmscope/plm/esm2.hpp>
 #include <plmscope/plm/verify.hpp>
-#if defined(PLMSCOPE_TEST_HAS_ONEDNN)
-#include <plmscope/backend/cpu/gemm_onednn.hpp>
-#endif
 
 #include <doctest/doctest.h>
 
@@ -26,17 +23,20 @@ using plmscope::product_precision;
 
 TEST_CASE("a precision that provider or processor lack is refused") {
   CHECK(plmscope::cpu(1).with(product_precision::fp32).precision() == product_precision::fp32);
-  for (const auto p : {product_precision::tf32, product_precision::bf16}) {
-    CHECK_THROWS_WITH_AS(plmscope::cpu(1).with(p), doctest::Contains("backend.106"),
-                         plmscope::error);
+  using twice = plmscope::basic_cpu<double, plmscope::eigen_gemm>;
+  CHECK_THROWS_WITH_AS(plmscope::cpu(1).with(product_precision::tf32),
+                       doctest::Contains("backend.106"), plmscope::error);
+  CHECK_THROWS_WITH_AS(twice(1).with(product_precision::bf16), doctest::Contains("backend.106"),
+                       plmscope::error);
+  if (!plmscope::bf16_weights::available()) {
+    CHECK_THROWS_WITH_AS(plmscope::cpu(1).with(product_precision::bf16),
+                         doctest::Contains("backend.106"), plmscope::error);
   }
 }
 
-#if defined(PLMSCOPE_TEST_HAS_ONEDNN)
-
 TEST_CASE("bf16 products: states within 3 % at every layer, and the same bits however it is run") {
-  using backend = plmscope::basic_cpu<float, plmscope::onednn_gemm>;
-  if (!plmscope::onednn_gemm::computes(product_precision::bf16)) {
+  using backend = plmscope::cpu;
+  if (!backend::computes(product_precision::bf16)) {
     golden::skip("this processor has no AVX512-BF16");
     return;
   }
@@ -87,5 +87,3 @@ TEST_CASE("bf16 products: states within 3 % at every layer, and the same bits ho
     }
   }
 }
-
-#endif

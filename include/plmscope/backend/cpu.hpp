@@ -4,6 +4,7 @@
 #include <plmscope/backend/cpu/aligned_buffer.hpp>
 #include <plmscope/backend/cpu/attention.hpp>
 #include <plmscope/backend/cpu/batch_select.hpp>
+#include <plmscope/backend/cpu/bf16_weights.hpp>
 #include <plmscope/backend/cpu/compact.hpp>
 #include <plmscope/backend/cpu/dense.hpp>
 #include <plmscope/backend/cpu/gemm_eigen.hpp>
@@ -28,6 +29,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -49,7 +51,13 @@ class basic_cpu {
   using gemm_provider = Gemm;
   template <class T>
   using buffer = aligned_buffer<T>;
-  using packed = typename Gemm::template packed<Real>;
+  /// Weights of `linear` in the precision they were packed with: one of the two.
+  struct packed {
+    typename Gemm::template packed<Real> whole;
+    bf16_weights rounded;
+    std::size_t rows() const noexcept { return rounded.empty() ? whole.rows() : rounded.rows(); }
+    std::size_t cols() const noexcept { return rounded.empty() ? whole.cols() : rounded.cols(); }
+  };
   using mat = view<basic_cpu, Real>;
   using cmat = view<basic_cpu, const Real>;
   template <class T>
@@ -63,14 +71,20 @@ class basic_cpu {
 
   std::size_t threads() const noexcept { return pool_->threads(); }
   thread_pool& pool() noexcept { return *pool_; }
+  /// Whether `with(p)` has such products here: bf16 takes floats and a processor with AVX512-BF16.
+  static bool computes(product_precision p) noexcept {
+    if (p == product_precision::bf16)
+      return std::is_same_v<Real, float> && bf16_weights::available();
+    return p == product_precision::fp32;
+  }
   /// The same threads with products of packed weights in another precision; what was packed keeps
-  /// its own. Errors: backend.106 where provider, processor or `Real` do not have it.
+  /// its own. Errors: backend.106 where `computes(p)` is false.
   basic_cpu with(product_precision p) const {
-    if (!Gemm::computes(p) || (p != product_precision::fp32 && sizeof(Real) != sizeof(float))) {
+    if (!computes(p)) {
       throw error(rules::products_missing,
-                  {.where = std::string(Gemm::name()),
+                  {.where = std::string(id),
                    .found = p == product_precision::bf16 ? "bf16" : "tf32",
-                   .remedy = "bf16 needs oneDNN and a processor with AVX512-BF16"});
+                   .remedy = "bf16 needs floats and a processor with AVX512-BF16"});
     }
     basic_cpu other = *this;
     other.precision_ = p;
@@ -108,12 +122,25 @@ class basic_cpu {
   std::uint64_t available_bytes() const { return available_memory(); }
 
   // Dense products.
-  packed pack(cmat weight) {
-    return packed(*pool_, weight.data(), weight.rows(), weight.cols(), weight.stride(), precision_);
+  packed pack(cmat w) {
+    if constexpr (std::is_same_v<Real, float>) {
+      if (precision_ == product_precision::bf16) {
+        return {{}, bf16_weights(*pool_, w.data(), w.rows(), w.cols(), w.stride())};
+      }
+    }
+    return {{*pool_, w.data(), w.rows(), w.cols(), w.stride()}, {}};
   }
-  void unpack(const packed& w, mat out) { w.unpack(out.data(), out.stride()); }
+  void unpack(const packed& w, mat out) {
+    if constexpr (std::is_same_v<Real, float>) {
+      if (!w.rounded.empty()) return w.rounded.unpack(out.data(), out.stride());
+    }
+    w.whole.unpack(out.data(), out.stride());
+  }
   void linear(cmat x, const packed& w, cmat bias, mat out, epilogue then = epilogue::none) {
-    cpu_kernels::linear<Gemm>(*pool_, x, w, bias, out, then);
+    if constexpr (std::is_same_v<Real, float>) {
+      if (!w.rounded.empty()) return cpu_kernels::linear(*pool_, x, w.rounded, bias, out, then);
+    }
+    cpu_kernels::linear<Gemm>(*pool_, x, w.whole, bias, out, then);
   }
   void gemm_nt(cmat a, cmat b, mat c, Real beta = 0) {
     cpu_kernels::gemm_nt<Gemm>(*pool_, a, b, c, beta);

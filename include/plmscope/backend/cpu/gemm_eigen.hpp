@@ -2,7 +2,6 @@
 #pragma once
 
 #include <plmscope/backend/cpu/aligned_buffer.hpp>
-#include <plmscope/backend/precision.hpp>
 #include <plmscope/core/thread_pool.hpp>
 
 #include <Eigen/Core>
@@ -51,15 +50,12 @@ struct eigen_gemm {
     }
   }
 
-  static bool computes(product_precision p) noexcept { return p == product_precision::fp32; }
-
   /// Weights [n, k] of y = x w^T. Eigen packs inside each product, so this is a plain copy.
   template <class Real>
   class packed {
    public:
     packed() = default;
-    packed(thread_pool&, const Real* w, std::size_t n, std::size_t k, std::size_t stride,
-           product_precision)
+    packed(thread_pool&, const Real* w, std::size_t n, std::size_t k, std::size_t stride)
         : weights_(n * k), n_(n), k_(k) {
       for (std::size_t r = 0; r < n && k > 0; ++r) {
         std::memcpy(weights_.get() + r * k, w + r * stride, k * sizeof(Real));

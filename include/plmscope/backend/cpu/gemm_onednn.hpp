@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <plmscope/backend/bfloat16.hpp>
 #include <plmscope/backend/cpu/aligned_buffer.hpp>
-#include <plmscope/backend/precision.hpp>
 #include <plmscope/core/thread_pool.hpp>
 
 #include <dnnl.hpp>
@@ -25,13 +23,13 @@ void omp_set_num_threads(int);
 namespace plmscope::inline PLMSCOPE_ABI {
 
 /// Products by oneDNN (2.x), one library thread per call: plmscope's own pool supplies the threads.
-/// Single precision, and bfloat16 operands for packed weights. Measured on Zen 4/5: 90 % of the
-/// processor's peak, and the bits of a row do not depend on the number of rows (a test checks it).
+/// Single precision. Measured on Zen 4/5: 90 % of the processor's peak, and the bits of a row do
+/// not depend on the number of rows (a test checks it).
 class onednn_gemm {
   using dim_type = dnnl::memory::dim;
   // m, n, k, lda, ldb, ldc, transpose a, transpose b, accumulate, weights (0 given by strides,
-  // 1 in the layout the kernel prefers, 2 in the layout preferred at 256 rows), bf16 operands
-  using key = std::array<dim_type, 11>;
+  // 1 in the layout the kernel prefers, 2 in the layout preferred at 256 rows)
+  using key = std::array<dim_type, 10>;
 
  public:
   static constexpr std::string_view name() noexcept { return "onednn"; }
@@ -47,18 +45,9 @@ class onednn_gemm {
     if (k == 0) return clear(m, n, beta, c, ldc);
     const one_library_thread guard;
     const key shape{dim(m),   dim(n),           dim(k),           dim(lda),          dim(ldb),
-                    dim(ldc), dim(transpose_a), dim(transpose_b), beta == 0 ? 0 : 1, 0,
-                    0};
+                    dim(ldc), dim(transpose_a), dim(transpose_b), beta == 0 ? 0 : 1, 0};
     const prepared& p = find(shape);
     run(p, a, b, beta, c);
-  }
-
-  /// bf16 where the processor multiplies it (AVX512-BF16): twice the rate of single precision.
-  static bool computes(product_precision p) noexcept {
-#if defined(__x86_64__)
-    if (p == product_precision::bf16) return __builtin_cpu_supports("avx512bf16");
-#endif
-    return p == product_precision::fp32;
   }
 
   /// Weights [n, k] of y = x w^T in the blocked layout that oneDNN's kernel reads directly.
@@ -68,9 +57,8 @@ class onednn_gemm {
 
    public:
     packed() = default;
-    packed(thread_pool&, const float* w, std::size_t n, std::size_t k, std::size_t stride,
-           product_precision precision)
-        : n_(n), k_(k), short_(precision == product_precision::bf16) {
+    packed(thread_pool&, const float* w, std::size_t n, std::size_t k, std::size_t stride)
+        : n_(n), k_(k) {
       if (n == 0 || k == 0) return;
       const prepared& p = find(stored());
       weights_ = aligned_buffer<float>(p.weights.get_size() / sizeof(float) + 1);
@@ -91,7 +79,7 @@ class onednn_gemm {
       s[8] = beta == 0 ? 0 : 1;
       const dnnl::memory::desc layout = find(stored()).weights;
       if (!(find(s).weights == layout)) s[9] = 2;  // another row count would like another layout
-      run(find(s), short_ ? rounded(m, x, ldx) : x, weights_.get(), beta, out);
+      run(find(s), x, weights_.get(), beta, out);
     }
 
    private:
@@ -101,23 +89,12 @@ class onednn_gemm {
       return {{dim(k_), dim(n_)}, dnnl::memory::data_type::f32, dnnl::memory::dims{1, dim(stride)}};
     }
     key shape(std::size_t m, std::size_t ldx, std::size_t ldo) const {
-      return {dim(m), dim(n_), dim(k_),       short_ ? dim(k_) : dim(ldx), 0, dim(ldo), 0, 1,
-              0,      1,       short_ ? 1 : 0};
-    }
-    // Rows in bfloat16, one after another.
-    const void* rounded(std::size_t m, const float* x, std::size_t ldx) const {
-      static thread_local aligned_buffer<std::uint16_t> scratch;
-      if (scratch.size() < m * k_) scratch = aligned_buffer<std::uint16_t>(m * k_);
-      for (std::size_t r = 0; r < m; ++r) {
-        to_bfloat16(x + r * ldx, scratch.get() + r * k_, k_);
-      }
-      return scratch.get();
+      return {dim(m), dim(n_), dim(k_), dim(ldx), 0, dim(ldo), 0, 1, 0, 1};
     }
 
     aligned_buffer<float> weights_;
     std::size_t n_ = 0;
     std::size_t k_ = 0;
-    bool short_ = false;
   };
 
  private:
@@ -161,17 +138,16 @@ class onednn_gemm {
   static prepared prepare(const key& s) {
     using memory = dnnl::memory;
     const auto f32 = memory::data_type::f32;
-    const auto [m, n, k, lda, ldb, ldc, ta, tb, accumulate, layout, short_operands] = s;
-    const auto type = short_operands != 0 ? memory::data_type::bf16 : f32;
-    const memory::desc a({m, k}, type, ta ? memory::dims{1, lda} : memory::dims{lda, 1});
+    const auto [m, n, k, lda, ldb, ldc, ta, tb, accumulate, layout] = s;
+    const memory::desc a({m, k}, f32, ta ? memory::dims{1, lda} : memory::dims{lda, 1});
     const memory::desc c({m, n}, f32, memory::dims{ldc, 1});
     memory::desc b;
     if (layout == 0) {
       b = memory::desc({k, n}, f32, tb ? memory::dims{1, ldb} : memory::dims{ldb, 1});
     } else if (layout == 1) {
-      b = memory::desc({k, n}, type, memory::format_tag::any);
+      b = memory::desc({k, n}, f32, memory::format_tag::any);
     } else {
-      b = find(key{256, n, k, k, 0, n, 0, 1, 0, 1, short_operands}).weights;
+      b = find(key{256, n, k, k, 0, n, 0, 1, 0, 1}).weights;
     }
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -196,11 +172,11 @@ class onednn_gemm {
     stream().wait();
   }
 
-  static void run(const prepared& p, const void* a, const void* b, float beta, float* c) {
+  static void run(const prepared& p, const float* a, const float* b, float beta, float* c) {
     using memory = dnnl::memory;
     if (beta != 0 && beta != 1) scale(p.c, beta, c);
-    memory am(p.a, engine(), const_cast<void*>(a));
-    memory bm(p.weights, engine(), const_cast<void*>(b));
+    memory am(p.a, engine(), const_cast<float*>(a));
+    memory bm(p.weights, engine(), const_cast<float*>(b));
     memory cm(p.c, engine(), c);
     memory scratch(p.scratch, engine(), const_cast<char*>(p.scratch_memory.get()));
     p.kernel.execute(stream(), {{DNNL_ARG_SRC, am},
