@@ -34,7 +34,8 @@ inline program_backend open_backend(const common_options& options) {
 #else
   const program_backend be(options.thread_count());
 #endif
-  return be.with(options.precision == "bf16"   ? product_precision::bf16
-                 : options.precision == "tf32" ? product_precision::tf32
-                                               : product_precision::fp32);
+  for (const auto p : {product_precision::tf32, product_precision::bf16, product_precision::int8}) {
+    if (options.precision == to_string(p)) return be.with(p);
+  }
+  return be;
 }

@@ -46,9 +46,9 @@ void add_common(CLI::App& command, common_options& options, const std::string& e
       ->check(CLI::IsMember({"cpu", "cuda"}));
   command
       .add_option("--precision", options.precision,
-                  "Of dense products with a model's weights: fp32, bf16 where the processor "
-                  "has it, tf32 with --backend cuda")
-      ->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
+                  "Of dense products with a model's weights: fp32; bf16 and int8 where the "
+                  "processor has them; bf16 and tf32 with --backend cuda")
+      ->check(CLI::IsMember({"fp32", "tf32", "bf16", "int8"}));
   command.footer("Example:\n  " + example +
                  "\n\nExit codes: 0 done, 2 usage, 3 malformed input, "
                  "4 files that do not belong together,\n5 too large, 6 input/output, 7 not a "

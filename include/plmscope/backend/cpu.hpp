@@ -9,6 +9,7 @@
 #include <plmscope/backend/cpu/dense.hpp>
 #include <plmscope/backend/cpu/gemm_eigen.hpp>
 #include <plmscope/backend/cpu/gradients.hpp>
+#include <plmscope/backend/cpu/int8_weights.hpp>
 #include <plmscope/backend/cpu/optimizer.hpp>
 #include <plmscope/backend/cpu/prefixes.hpp>
 #include <plmscope/backend/cpu/rows.hpp>
@@ -31,6 +32,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <variant>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -49,14 +51,31 @@ class basic_cpu {
  public:
   using real = Real;
   using gemm_provider = Gemm;
+  using whole_weights = typename Gemm::template packed<Real>;  ///< in the provider's own layout
   template <class T>
   using buffer = aligned_buffer<T>;
-  /// Weights of `linear` in the precision they were packed with: one of the two.
-  struct packed {
-    typename Gemm::template packed<Real> whole;
-    bf16_weights rounded;
-    std::size_t rows() const noexcept { return rounded.empty() ? whole.rows() : rounded.rows(); }
-    std::size_t cols() const noexcept { return rounded.empty() ? whole.cols() : rounded.cols(); }
+  /// Weights of `linear`, in the precision they were packed with.
+  class packed {
+   public:
+    packed() = default;
+    template <class Weights>
+    explicit packed(Weights w) : weights_(std::move(w)) {}
+    std::size_t rows() const noexcept {
+      return visit([](const auto& w) { return w.rows(); });
+    }
+    std::size_t cols() const noexcept {
+      return visit([](const auto& w) { return w.cols(); });
+    }
+    template <class F>
+    decltype(auto) visit(const F& f) const {
+      return std::visit(f, weights_);
+    }
+
+   private:
+    std::conditional_t<std::is_same_v<Real, float>,
+                       std::variant<whole_weights, bf16_weights, int8_weights>,
+                       std::variant<whole_weights>>
+        weights_;
   };
   using mat = view<basic_cpu, Real>;
   using cmat = view<basic_cpu, const Real>;
@@ -71,20 +90,23 @@ class basic_cpu {
 
   std::size_t threads() const noexcept { return pool_->threads(); }
   thread_pool& pool() noexcept { return *pool_; }
-  /// Whether `with(p)` has such products here: bf16 takes floats and a processor with AVX512-BF16.
+  /// Whether `with(p)` has such products here: bf16 and int8 take floats and a processor with
+  /// AVX512-BF16 or AVX512-VNNI.
   static bool computes(product_precision p) noexcept {
-    if (p == product_precision::bf16)
-      return std::is_same_v<Real, float> && bf16_weights::available();
+    constexpr bool single = std::is_same_v<Real, float>;
+    if (p == product_precision::bf16) return single && bf16_weights::available();
+    if (p == product_precision::int8) return single && int8_weights::available();
     return p == product_precision::fp32;
   }
   /// The same threads with products of packed weights in another precision; what was packed keeps
   /// its own. Errors: backend.106 where `computes(p)` is false.
   basic_cpu with(product_precision p) const {
     if (!computes(p)) {
-      throw error(rules::products_missing,
-                  {.where = std::string(id),
-                   .found = p == product_precision::bf16 ? "bf16" : "tf32",
-                   .remedy = "bf16 needs floats and a processor with AVX512-BF16"});
+      throw error(
+          rules::products_missing,
+          {.where = std::string(id),
+           .found = std::string(to_string(p)),
+           .remedy = "bf16 needs floats and a processor with AVX512-BF16, int8 AVX512-VNNI"});
     }
     basic_cpu other = *this;
     other.precision_ = p;
@@ -123,24 +145,26 @@ class basic_cpu {
 
   // Dense products.
   packed pack(cmat w) {
+    const auto as = [&]<class Weights>(std::type_identity<Weights>) {
+      return packed(Weights(*pool_, w.data(), w.rows(), w.cols(), w.stride()));
+    };
     if constexpr (std::is_same_v<Real, float>) {
-      if (precision_ == product_precision::bf16) {
-        return {{}, bf16_weights(*pool_, w.data(), w.rows(), w.cols(), w.stride())};
-      }
+      if (precision_ == product_precision::bf16) return as(std::type_identity<bf16_weights>());
+      if (precision_ == product_precision::int8) return as(std::type_identity<int8_weights>());
     }
-    return {{*pool_, w.data(), w.rows(), w.cols(), w.stride()}, {}};
+    return as(std::type_identity<whole_weights>());
   }
   void unpack(const packed& w, mat out) {
-    if constexpr (std::is_same_v<Real, float>) {
-      if (!w.rounded.empty()) return w.rounded.unpack(out.data(), out.stride());
-    }
-    w.whole.unpack(out.data(), out.stride());
+    w.visit([&](const auto& stored) { stored.unpack(out.data(), out.stride()); });
   }
   void linear(cmat x, const packed& w, cmat bias, mat out, epilogue then = epilogue::none) {
-    if constexpr (std::is_same_v<Real, float>) {
-      if (!w.rounded.empty()) return cpu_kernels::linear(*pool_, x, w.rounded, bias, out, then);
-    }
-    cpu_kernels::linear<Gemm>(*pool_, x, w.whole, bias, out, then);
+    w.visit([&](const auto& stored) {
+      if constexpr (std::is_same_v<std::remove_cvref_t<decltype(stored)>, whole_weights>) {
+        cpu_kernels::linear<Gemm>(*pool_, x, stored, bias, out, then);
+      } else {
+        cpu_kernels::linear_by_panels(*pool_, x, stored, bias, out, then);
+      }
+    });
   }
   void gemm_nt(cmat a, cmat b, mat c, Real beta = 0) {
     cpu_kernels::gemm_nt<Gemm>(*pool_, a, b, c, beta);

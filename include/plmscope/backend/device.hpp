@@ -11,9 +11,9 @@
 #include <plmscope/backend/device/launch_sums.hpp>
 #include <plmscope/backend/device/launcher.hpp>
 #include <plmscope/backend/device/prefixes.hpp>
-#include <plmscope/backend/precision.hpp>
 #include <plmscope/backend/device/rows.hpp>
 #include <plmscope/backend/device/softmax.hpp>
+#include <plmscope/backend/precision.hpp>
 #include <plmscope/backend/primitives.hpp>
 
 #include <cmath>
@@ -61,8 +61,11 @@ class basic_device : public device_launcher<Runtime> {
   using launcher::scratch;
 
   /// The same device, stream and memory with dense products in another precision. What was packed
-  /// keeps the precision it was packed with.
+  /// keeps the precision it was packed with. Errors: backend.106 for int8.
   basic_device with(product_precision p) const {
+    if (p == product_precision::int8) {
+      throw error(rules::products_missing, {.where = std::string(id), .found = "int8"});
+    }
     basic_device other = *this;
     other.precision_ = p;
     return other;
@@ -327,8 +330,7 @@ class basic_device : public device_launcher<Runtime> {
   // Transformer.
   void embed(cmat table, cvec<std::uint32_t> tokens, cmat row_scale, mat out) {
     each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
-      out.row_data(r)[c] =
-          row_scale.data()[r] * table.row_data(tokens.data()[r])[c];
+      out.row_data(r)[c] = row_scale.data()[r] * table.row_data(tokens.data()[r])[c];
     });
   }
   void layer_norm(cmat x, cmat gain, cmat bias, Real epsilon, mat out) {

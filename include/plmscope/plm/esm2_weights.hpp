@@ -97,7 +97,7 @@ esm2_weights<Backend> fill_weights(Backend& be, const esm2_config& config, bool 
     w.head_bias = get.row("lm_head.dense.bias", d);
     w.head_gain = get.row("lm_head.layer_norm.weight", d);
     w.head_norm_bias = get.row("lm_head.layer_norm.bias", d);
-    w.decoder = be.pack(w.tokens);
+    w.decoder = get.exact_weight(w.tokens);
     w.decoder_bias = get.row("lm_head.bias", config.vocabulary);
   }
   return w;

@@ -99,7 +99,7 @@ esmc_weights<Backend> fill_weights(Backend& be, const esmc_config& config, const
     w.head_bias = get.row(names.head_dense() + ".bias", d);
     w.head_gain = get.row(names.head_norm() + ".weight", d);
     w.head_norm_bias = get.row(names.head_norm() + ".bias", d);
-    w.decoder = get.weight({names.head_decoder() + ".weight"}, config.vocabulary, d);
+    w.decoder = get.exact_weight(get.table(names.head_decoder() + ".weight", config.vocabulary, d));
     w.decoder_bias = get.row(names.head_decoder() + ".bias", config.vocabulary);
   }
   return w;

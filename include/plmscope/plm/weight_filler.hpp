@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/precision.hpp>
 #include <plmscope/core/rng.hpp>
 #include <plmscope/tensor/matrix.hpp>
 
@@ -32,6 +33,15 @@ class weight_filler {
   }
   typename Backend::packed weight(const names& parts, std::size_t rows, std::size_t cols) {
     return be_.pack(stacked(parts, rows, cols));
+  }
+  /// In single precision whatever the backend multiplies in: for the last product of a head, a
+  /// thousandth of the work, whose rounding nothing averages.
+  typename Backend::packed exact_weight(const vector& w) {
+    if constexpr (requires { be_.with(product_precision::fp32); }) {
+      return be_.with(product_precision::fp32).pack(w);
+    } else {
+      return be_.pack(w);
+    }
   }
   /// Tensors of the same shape under each other. cols == 0: vectors, end to end in one row.
   vector stacked(const names& parts, std::size_t rows, std::size_t cols) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <plmscope/backend/cpu/bf16_weights.hpp>
+#include <plmscope/backend/cpu/panels.hpp>
 #include <plmscope/backend/cpu/transformer.hpp>
 #include <plmscope/backend/primitives.hpp>
 #include <plmscope/core/thread_pool.hpp>
@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -101,33 +100,33 @@ void linear(thread_pool& pool, X x, const Packed& w, X bias, Out out, epilogue t
   });
 }
 
-/// Rows of a tile of bfloat16 products: whole row blocks, few enough that they stay in the second
-/// cache beside a panel, as many tiles for every thread.
-inline std::size_t bf16_tile_rows(std::size_t rows, std::size_t threads) noexcept {
-  constexpr std::size_t block = bf16_weights::row_block;
-  constexpr std::size_t most = 42 * block;
+/// Rows of a tile of products with panels: whole row blocks, few enough that they stay in the
+/// second cache beside a panel, as many tiles for every thread.
+inline std::size_t panel_tile_rows(std::size_t rows, std::size_t threads) noexcept {
+  constexpr std::size_t most = 42 * panel_rows;
   const std::size_t share = (rows + threads - 1) / threads;
-  const std::size_t turns = (share + most - 1) / most;
-  return std::max<std::size_t>(1, ((share + turns - 1) / turns + block - 1) / block) * block;
+  const std::size_t turns = std::max<std::size_t>(1, (share + most - 1) / most);
+  const std::size_t blocks = (share + turns * panel_rows - 1) / (turns * panel_rows);
+  return std::max<std::size_t>(1, blocks) * panel_rows;
 }
 
-/// In bfloat16 a row's bits are its own, so tiles are cut as the threads like it.
-template <class X, class Out>
-void linear(thread_pool& pool, X x, const bf16_weights& w, X bias, Out out, epilogue then) {
+/// With weights in panels (`bf16_weights`, `int8_weights`). A row's bits are its own there, so
+/// tiles are cut as the threads like it.
+template <class Weights, class X, class Out>
+void linear_by_panels(thread_pool& pool, X x, const Weights& w, X bias, Out out, epilogue then) {
   if (out.cols() == 0) return;
-  const std::size_t tile = bf16_tile_rows(out.rows(), pool.threads());
+  const std::size_t tile = panel_tile_rows(out.rows(), pool.threads());
   pool.run((out.rows() + tile - 1) / tile, [&](std::size_t t) {
+    static thread_local typename Weights::operand rounded;
     const std::size_t first = t * tile;
     const std::size_t rows = std::min(tile, out.rows() - first);
-    auto& rounded = gemm_scratch<std::uint32_t>(0);
-    if (rounded.size() < rows * w.pairs()) rounded.resize(rows * w.pairs());
-    w.round_rows(x.row_data(first), x.stride(), rows, rounded.data());
+    w.round(x.row_data(first), x.stride(), rows, rounded);
     for (std::size_t p = 0; p < w.panels(); ++p) {
-      const std::size_t column = p * bf16_weights::panel;
-      const std::size_t width = std::min(bf16_weights::panel, out.cols() - column);
+      const std::size_t column = p * panel_columns;
+      const std::size_t width = std::min(panel_columns, out.cols() - column);
       const float* b = bias.empty() ? nullptr : bias.data() + column;
       float* to = out.row_data(first) + column;
-      w.product(rounded.data(), rows, p, b, then == epilogue::add, to, out.stride());
+      w.product(rounded, rows, p, b, then == epilogue::add, to, out.stride());
       for (std::size_t r = 0; then == epilogue::gelu && r < rows; ++r) {
         gelu_row(to + r * out.stride(), width);
       }
