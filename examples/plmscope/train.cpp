@@ -8,6 +8,10 @@
 #include <plmscope/acts/shuffled_rows.hpp>
 #include <plmscope/acts/store_rows.hpp>
 #include <plmscope/io/byte_source.hpp>
+#include <plmscope/io/fasta.hpp>
+#include <plmscope/io/line_reader.hpp>
+#include <plmscope/io/tsv.hpp>
+#include <plmscope/io/uniprot_tsv.hpp>
 
 #include <fmt/format.h>
 
@@ -110,15 +114,10 @@ json_object metrics_json(const plmscope::training_metrics& m) {
 }
 
 std::vector<plmscope::protein_sequence> read_proteins(const std::string& file) {
-  bool table = false;
-  {
-    plmscope::line_reader lines{std::filesystem::path(file)};
-    std::string_view line;
-    table = lines.next(line) && line.starts_with("Entry\t");
-  }
-  if (!table) return plmscope::read_fasta(std::filesystem::path(file));
+  plmscope::line_reader lines{std::filesystem::path(file)};
+  if (!lines.begins_with("Entry\t")) return plmscope::read_fasta(std::move(lines));
   std::vector<plmscope::protein_sequence> out;
-  for (auto& p : plmscope::read_uniprot_tsv(std::filesystem::path(file))) {
+  for (auto& p : plmscope::read_uniprot_tsv(plmscope::tsv_reader(std::move(lines)))) {
     out.push_back({std::move(p.accession), {}, std::move(p.sequence)});
   }
   return out;

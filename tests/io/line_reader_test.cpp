@@ -96,3 +96,28 @@ TEST_CASE("a line has a limit, and numbers and positions count from 1") {
   CHECK(reader.position(5) == "name:2:5");
   CHECK_FALSE(reader.next(line));
 }
+
+TEST_CASE(
+    "what a text begins with is seen without reading it, after a byte order mark, in an empty "
+    "one") {
+  auto reader = line_reader::from_text(
+      "\xef\xbb\xbf"
+      "Entry\tSequence\nP1\tMK\n",
+      "name");
+  CHECK(reader.begins_with("Entry\t"));
+  CHECK(reader.begins_with(""));
+  CHECK_FALSE(reader.begins_with(">"));
+  CHECK(reader.number() == 0);
+  std::string_view line;
+  REQUIRE(reader.next(line));
+  CHECK(line == "Entry\tSequence");
+  CHECK(reader.begins_with("P1"));
+  REQUIRE(reader.next(line));
+  CHECK_FALSE(reader.begins_with("P1"));
+  CHECK_FALSE(line_reader::from_text("", "name").begins_with(">"));
+  // Longer than what is read at first.
+  const std::string longest(std::size_t{1} << 19, 'x');
+  auto wide = line_reader::from_text(longest + "y\n", "name");
+  CHECK(wide.begins_with(longest));
+  CHECK_FALSE(wide.begins_with(longest + "z"));
+}

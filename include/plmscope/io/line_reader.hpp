@@ -90,6 +90,13 @@ class line_reader {
     return true;
   }
 
+  /// Whether what is still to be read begins with `text`; nothing is read by it.
+  bool begins_with(std::string_view text) {
+    while (end_ - begin_ < text.size() && fill()) {
+    }
+    return std::string_view(buffer_.data() + begin_, end_ - begin_).starts_with(text);
+  }
+
   const std::string& name() const noexcept { return content_.name(); }
   /// The number of the current line, from 1.
   std::size_t number() const noexcept { return number_; }
