@@ -24,6 +24,7 @@ template <class B>
 constexpr bool all_meet_their_concepts() {
   using namespace plmscope;
   static_assert(optimizer_for<adam, B> && optimizer_for<signum_schedule_free, B>);
+  static_assert(optimizer_for<muon, B> && optimizer_for<averaged<muon>, B>);
   static_assert(loss_for<mean_squared_error, B> && loss_for<mean_error_length, B>);
   static_assert(loss_for<fraction_of_variance_unexplained, B>);
   static_assert(loss_for<squared_error_relative_to_bias, B>);

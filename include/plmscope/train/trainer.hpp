@@ -3,6 +3,7 @@
 
 #include <plmscope/core/progress.hpp>
 #include <plmscope/core/view.hpp>
+#include <plmscope/train/averaged.hpp>
 #include <plmscope/train/checkpoint_every.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
 #include <plmscope/train/dead_latents/aux_k_by_level.hpp>
@@ -13,6 +14,7 @@
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/l0_penalty.hpp>
 #include <plmscope/train/metrics.hpp>
+#include <plmscope/train/muon.hpp>
 #include <plmscope/train/optimizer.hpp>
 #include <plmscope/train/p_annealing.hpp>
 #include <plmscope/train/penalties.hpp>

@@ -77,13 +77,23 @@ class training_run {
     policies_.optimizer.step(be_, p, gradient_, optimizer_, rate,
                              const_view<backend_type, double>(slot(slot_clip)));
     dictionary::after_step(policies_.dictionary, be_, p);
+    if constexpr (requires { policies_.optimizer.after_step(be_, p, optimizer_); }) {
+      policies_.optimizer.after_step(be_, p, optimizer_);
+    }
     tokens_ += static_cast<std::int64_t>(x.rows());
     policies_.upkeep.after_step(*this, x, y, upkeep_);
     ++step_;
   }
 
-  /// What the sparsifier has learned beside its parameters goes into the model. Waits for the device.
-  void finish() { sparsify_.finish(be_, model_.sparsifier()); }
+  /// What the sparsifier has learned beside its parameters goes into the model, and so do the
+  /// averages of an optimizer that keeps some. Waits for the device.
+  void finish() {
+    sparsify_.finish(be_, model_.sparsifier());
+    if constexpr (requires { policies_.optimizer.finish(be_, model_.parameters(), optimizer_); }) {
+      policies_.optimizer.finish(be_, model_.parameters(), optimizer_);
+      dictionary::after_step(policies_.dictionary, be_, model_.parameters());
+    }
+  }
 
   /// Figures of the last step; ask before the model is used for anything else. Waits for the device.
   training_metrics metrics() {
