@@ -106,11 +106,12 @@ void check_all(const std::vector<std::vector<std::size_t>>& breaks) {
       trainer{
           .steps = 24, .batch = 37, .optimizer = signum_schedule_free{.lr = 1e-3}, .dead = dying},
       breaks);
-  check<B>("muon, averaged", top_k{.k = 3},
+  check<B>("muon, averaged, orthogonality", top_k{.k = 3},
            trainer{.steps = 24,
                    .batch = 37,
                    .optimizer = averaged{.of = muon{.lr = 1e-2}, .decay = 0.8},
                    .schedule = warmup_decay{.warmup = 5},
+                   .penalty = orthogonality_penalty{.chunk = 40, .every = 2},
                    .dead = dying},
            breaks);
   check<B>("seeking_weight", relu{},

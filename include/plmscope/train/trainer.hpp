@@ -16,6 +16,7 @@
 #include <plmscope/train/metrics.hpp>
 #include <plmscope/train/muon.hpp>
 #include <plmscope/train/optimizer.hpp>
+#include <plmscope/train/orthogonality_penalty.hpp>
 #include <plmscope/train/p_annealing.hpp>
 #include <plmscope/train/penalties.hpp>
 #include <plmscope/train/plans.hpp>
