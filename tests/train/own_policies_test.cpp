@@ -37,7 +37,7 @@ constexpr bool all_meet_their_concepts() {
   static_assert(dictionary_for<free_norm, B> && dictionary_for<unit_norm, B>);
   static_assert(dictionary_for<unit_norm_before_step, B>);
   static_assert(dictionary_for<unit_norm_before_forward, B>);
-  static_assert(dictionary_for<unit_norm_per_dimension, B>);
+  static_assert(dictionary_for<unit_norm_per_dimension, B> && dictionary_for<archetypal, B>);
   static_assert(plan<full_reconstruction> && plan<matryoshka> && plan<sampled_matryoshka>);
   static_assert(dead_policy_for<aux_k, B>);
   static_assert(sparsifier_for<own::gained_relu, B>);

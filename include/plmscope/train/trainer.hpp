@@ -3,6 +3,7 @@
 
 #include <plmscope/core/progress.hpp>
 #include <plmscope/core/view.hpp>
+#include <plmscope/train/archetypal.hpp>
 #include <plmscope/train/averaged.hpp>
 #include <plmscope/train/checkpoint_every.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
