@@ -12,6 +12,8 @@
 #include <plmscope/train/dictionary_norm.hpp>
 #include <plmscope/train/extra_terms.hpp>
 #include <plmscope/train/initialize.hpp>
+#include <plmscope/train/initialize_dictionary.hpp>
+#include <plmscope/train/initialize_firing_rate.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/l0_penalty.hpp>
 #include <plmscope/train/metrics.hpp>
