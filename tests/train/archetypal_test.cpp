@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The archetypal dictionary against overcomplete's (golden/archetypal.py), its gradients against finite
-// differences of a whole step, what it keeps to, and what it refuses.
+// The archetypal dictionary against overcomplete's (golden/archetypal.py), its gradients against
+// finite differences of a whole step, what it keeps to, and what it refuses.
 #include <tests/devices.hpp>
 #include <tests/golden.hpp>
 #include <tests/train/planted.hpp>
@@ -43,7 +43,8 @@ numbers read(const safetensors_file& file, const std::string& name) {
 
 // The largest distance of a dictionary to that of overcomplete before every step and at the end.
 template <class B>
-double worst(const safetensors_file& file, const std::string& name, double rate, archetypal policy) {
+double worst(const safetensors_file& file, const std::string& name, double rate,
+             archetypal policy) {
   B be;
   policy.points = read(file, "points");
   const auto gradients = read(file, "gradients"), want = read(file, name);
@@ -84,10 +85,10 @@ one_step step_of(const numbers& weights, const numbers& relaxation, double log_s
             model.parameters().encoder.all());
   matrix<typename B::real, B> x(be, 9, d);
   be.upload(std::span<const double>(random_numbers(5, x.size(), 1, 1.3, 0.4)), x.all());
-  training_run run(model,
-                   trainer{.penalty = l1_penalty{.weight = {0.2}},
-                           .dead = aux_k{.alpha = 0},
-                           .dictionary = archetypal{.points = random_numbers(5, count * d, 2, 1.0)}});
+  training_run run(
+      model, trainer{.penalty = l1_penalty{.weight = {0.2}},
+                     .dead = aux_k{.alpha = 0},
+                     .dictionary = archetypal{.points = random_numbers(5, count * d, 2, 1.0)}});
   auto& s = run.dictionary_state();
   be.upload(std::span<const double>(weights), s.weights.value.all());
   be.upload(std::span<const double>(relaxation), s.relaxation.value.all());

@@ -143,12 +143,14 @@ TEST_CASE("lengths are what was asked for, and directions stay") {
 TEST_CASE("the best length is the best of those tried") {
   const auto search = []<class B>(B*, std::size_t d_out) {
     auto model = model_of<relu, B>({}, d_out);
-    const auto x = rows_of(model.backend()), y = rows_of(model.backend(), d_out == 0 ? d : d_out, 4);
+    const auto x = rows_of(model.backend()),
+               y = rows_of(model.backend(), d_out == 0 ? d : d_out, 4);
     const auto to = d_out == 0 ? const_view<B>() : const_view<B>(y);
     const double best = search_length(model, const_view<B>(x), to);
     const double least = reconstruction_error(model, const_view<B>(x), to);
     CHECK(std::abs(std::sqrt(std::pow(host(model.backend(), model.parameters().decoder)[0], 2)) /
-                   std::abs(host(model.backend(), model_of<relu, B>({}, d_out).parameters().decoder)[0]) -
+                       std::abs(host(model.backend(),
+                                     model_of<relu, B>({}, d_out).parameters().decoder)[0]) -
                    best) < 1e-5);
     for (const double length : {best - 0.01, best + 0.01, 0.1, 1.0, 3.0}) {
       initialize_lengths(model, length);

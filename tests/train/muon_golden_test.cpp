@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Muon and running means against torch.optim.Muon and torch.optim.swa_utils (golden/muon.py), and what
-// else is asked of them: orthogonal steps, clipping, gradients of zeros, latents that begin anew.
+// Muon and running means against torch.optim.Muon and torch.optim.swa_utils (golden/muon.py), and
+// what else is asked of them: orthogonal steps, clipping, gradients of zeros, latents that begin
+// anew.
 #include <tests/devices.hpp>
 #include <tests/golden.hpp>
 #include <tests/train/planted.hpp>
@@ -104,7 +105,11 @@ struct golden_case {
 const std::vector<golden_case> cases{
     {"default", {}},
     {"plain",
-     {.lr = 2e-2, .momentum = 0.9, .nesterov = false, .weight_decay = 0, .scale = muon::scaling::outputs}},
+     {.lr = 2e-2,
+      .momentum = 0.9,
+      .nesterov = false,
+      .weight_decay = 0,
+      .scale = muon::scaling::outputs}},
     {"nesterov", {.lr = 1e-2, .momentum = 0.8, .weight_decay = 0, .scale = muon::scaling::outputs}},
     {"decay", {.lr = 5e-3, .nesterov = false, .weight_decay = 0.5}},
     {"still", {.lr = 5e-3, .momentum = 0, .weight_decay = 0.01}},
@@ -147,8 +152,12 @@ TEST_CASE("steps and means are those of torch") {
 
 TEST_CASE("iterated to the end a step is orthogonal, tall or wide") {
   in_double be;
-  const muon policy{.lr = 1, .momentum = 0, .weight_decay = 0, .scale = muon::scaling::none,
-                    .iterations = 60, .coefficients = {1.5, -0.5, 0}};
+  const muon policy{.lr = 1,
+                    .momentum = 0,
+                    .weight_decay = 0,
+                    .scale = muon::scaling::none,
+                    .iterations = 60,
+                    .coefficients = {1.5, -0.5, 0}};
   for (const auto& [rows, columns] : {std::pair{12, 5}, std::pair{5, 12}, std::pair{6, 6}}) {
     const auto r = static_cast<std::size_t>(rows), c = static_cast<std::size_t>(columns);
     const auto step = one_step(be, policy, random_numbers(3, r * c, 1, 2.0), r, c);
@@ -182,13 +191,15 @@ TEST_CASE("clipping counts in the momentum, and nothing moves without a gradient
 TEST_CASE("a training with Muon learns, and leaves averages of length 1") {
   planted::reader<cpu> data({.d = 32, .directions = 48});
   sae<top_k> model({.d_model = 32, .features = 96, .sparsifier = {.k = 3}});
-  const trainer fit{.steps = 300, .batch = 256, .optimizer = averaged{.of = muon{.lr = 1e-2}, .decay = 0.9}};
+  const trainer fit{
+      .steps = 300, .batch = 256, .optimizer = averaged{.of = muon{.lr = 1e-2}, .decay = 0.9}};
   double first = 0, last = 0;
   fit(model, data, [&](const training_metrics& m) { (m.step == 0 ? first : last) = m.fvu; });
   CHECK(last < 0.3 * first);
   for (std::size_t f = 0; f < 96; ++f) {
     double squares = 0;
-    for (const float v : std::span(model.parameters().decoder.data() + f * 32, 32)) squares += v * v;
+    for (const float v : std::span(model.parameters().decoder.data() + f * 32, 32))
+      squares += v * v;
     CHECK(squares == doctest::Approx(1).epsilon(1e-5));
   }
 }

@@ -129,11 +129,11 @@ TEST_CASE("directions of a training with the penalty are further apart") {
     planted::reader<plmscope::cpu> data({.d = 32, .directions = 48});
     plmscope::sae<plmscope::batch_top_k> model(
         {.d_model = 32, .features = 128, .sparsifier = {.k = 6}});
-    const plmscope::trainer fit{.steps = 300,
-                                .batch = 256,
-                                .optimizer = plmscope::adam{.lr = 3e-3},
-                                .penalty = orthogonality_penalty{
-                                    .weight = {.value = weight}, .chunk = 64, .every = 2}};
+    const plmscope::trainer fit{
+        .steps = 300,
+        .batch = 256,
+        .optimizer = plmscope::adam{.lr = 3e-3},
+        .penalty = orthogonality_penalty{.weight = {.value = weight}, .chunk = 64, .every = 2}};
     fit(model, data);
     numbers w(128 * 32);
     model.backend().download(const_view<plmscope::cpu>(model.parameters().decoder),

@@ -33,7 +33,7 @@ constexpr bool all_meet_their_concepts() {
   static_assert(penalty_for<l0_penalty, B> && penalty_for<pre_activation_penalty, B>);
   static_assert(penalty_for<entry_penalty<log_shape, seeking_weight>, B>);
   static_assert(penalty_for<penalties<l1_penalty, pre_activation_penalty>, B>);
-  static_assert(penalty_for<orthogonality_penalty, B>);
+  static_assert(penalty_for<orthogonality_penalty, B> && penalty_for<contrastive_penalty, B>);
   static_assert(dictionary_for<free_norm, B> && dictionary_for<unit_norm, B>);
   static_assert(dictionary_for<unit_norm_before_step, B>);
   static_assert(dictionary_for<unit_norm_before_forward, B>);

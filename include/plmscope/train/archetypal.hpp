@@ -53,22 +53,22 @@ struct scaled_sum {
 
 }  // namespace archetypal_detail
 
-/// Archetypal SAE (Fel et al. 2025, eq. 4): decoder rows are convex combinations of data points, give
-/// or take a little, so that two trainings find much the same directions.
+/// Archetypal SAE (Fel et al. 2025, eq. 4): decoder rows are convex combinations of data points,
+/// give or take a little, so that two trainings find much the same directions.
 ///
 ///   W_d = e^mu (A C + L),   A >= 0, its rows sum to 1,   |L_i| <= delta
 ///
 /// C [n, d_out] are the points and stay as they are; A [F, n], L [F, d_out] and the number mu are
 /// learned by Adam at the trainer's rate and projected after every step. `delta` = 0 is the strict
 /// form (A-SAE). A starts at point i mod n for row i, L and mu at 0. The trainer's optimizer moves
-/// everything but the decoder, whose gradient it gets as zeros; the norm that clipping sees is that of
-/// A, L and mu. What the training leaves is a plain decoder.
+/// everything but the decoder, whose gradient it gets as zeros; the norm that clipping sees is that
+/// of A, L and mu. What the training leaves is a plain decoder.
 ///
 /// A row of A that falls to 0 everywhere is a decoder row of L alone until gradients bring it back.
-/// Points are at the scale of the dictionary: normalised rows less the input's bias (`sae::centred`),
-/// best the centres of clusters. Policies that write decoder rows (resampling, reordering) are undone
-/// by the next step. Error: `sae_width`, points that are none or of another width. Cost: two products
-/// F n d a step and, for n near F, several times the SAE's memory.
+/// Points are at the scale of the dictionary: normalised rows less the input's bias
+/// (`sae::centred`), best the centres of clusters. Policies that write decoder rows (resampling,
+/// reordering) are undone by the next step. Error: `sae_width`, points that are none or of another
+/// width. Cost: two products F n d a step and, for n near F, several times the SAE's memory.
 struct archetypal {
   std::vector<double> points = {};  ///< [n, d_out], row by row
   double delta = 1;                 ///< longest relaxation
@@ -137,8 +137,7 @@ struct archetypal {
     make(s.weights, features, n);
     make(s.relaxation, features, d);
     make(s.log_scale, 1, 1);
-    be.entries(1, features,
-               archetypal_detail::start_at_points<real>{s.weights.value.data(), n});
+    be.entries(1, features, archetypal_detail::start_at_points<real>{s.weights.value.data(), n});
     return s;
   }
 
@@ -177,7 +176,8 @@ struct archetypal {
     be.reciprocal(real{1}, s.sums, s.sums);
     be.affine_rows(a, s.zero, s.sums, a);
     be.row_norms(relaxed, s.sums);
-    be.entries(1, a.rows(), dictionary_detail::shrink<real>{s.sums.data(), static_cast<real>(delta)});
+    be.entries(1, a.rows(),
+               dictionary_detail::shrink<real>{s.sums.data(), static_cast<real>(delta)});
     be.affine_rows(relaxed, s.zero, s.sums, relaxed);
     materialize(be, p, s);
   }

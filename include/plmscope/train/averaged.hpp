@@ -9,11 +9,11 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// Another optimizer, and a running mean of the parameters as they are at the end of each step, which
-/// is what the training leaves in the model (Polyak & Juditsky 1992; Gao et al. 2024, appendix A):
-/// mean = w after the first step, then decay mean + (1 - decay) w. The dictionary policy has the last
-/// word: means of rows of length 1 are shorter and are rescaled. Figures of the run are those of w.
-/// Cost: a pass over the parameters per step and another copy of them.
+/// Another optimizer, and a running mean of the parameters as they are at the end of each step,
+/// which is what the training leaves in the model (Polyak & Juditsky 1992; Gao et al. 2024,
+/// appendix A): mean = w after the first step, then decay mean + (1 - decay) w. The dictionary
+/// policy has the last word: means of rows of length 1 are shorter and are rescaled. Figures of the
+/// run are those of w. Cost: a pass over the parameters per step and another copy of them.
 template <class Optimizer = adam>
 struct averaged {
   Optimizer of = {};
@@ -30,8 +30,8 @@ struct averaged {
     void for_each_moment(const F& f) {
       of.for_each_moment(f);
     }
-    /// f(parameters) for what is of the same kind as the model's parameters: moves with its latents,
-    /// and begins anew with them.
+    /// f(parameters) for what is of the same kind as the model's parameters: moves with its
+    /// latents, and begins anew with them.
     template <class F>
     void for_each_average(const F& f) {
       f(mean);

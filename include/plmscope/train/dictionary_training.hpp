@@ -22,10 +22,10 @@ struct state_of<D, B> {
 
 }  // namespace dictionary_detail
 
-/// What keeps the decoder in shape, at work. A policy has any of four moments, in the order of a step:
-/// before_forward(be, p), before_clip(be, p, g), after_clip(be, p, g), after_step(be, p). One that
-/// makes the decoder of parameters of its own has a `template <class B> struct state`, takes it as a
-/// last argument of these, and may have as well:
+/// What keeps the decoder in shape, at work. A policy has any of four moments, in the order of a
+/// step: before_forward(be, p), before_clip(be, p, g), after_clip(be, p, g), after_step(be, p). One
+/// that makes the decoder of parameters of its own has a `template <class B> struct state`, takes
+/// it as a last argument of these, and may have as well:
 ///
 ///   d.start(be, p) -> state                  else a default state
 ///   d.step(be, state, rate, factor)          moves its own parameters, beside the optimizer's step
@@ -44,27 +44,35 @@ class dictionary_training {
   }
 
   void before_forward(const D& d, B& be, parameters& p) {
-    if constexpr (requires { d.before_forward(be, p, state_); }) d.before_forward(be, p, state_);
-    else if constexpr (requires { d.before_forward(be, p); }) d.before_forward(be, p);
+    if constexpr (requires { d.before_forward(be, p, state_); })
+      d.before_forward(be, p, state_);
+    else if constexpr (requires { d.before_forward(be, p); })
+      d.before_forward(be, p);
   }
   void before_clip(const D& d, B& be, parameters& p, parameters& g) {
-    if constexpr (requires { d.before_clip(be, p, g, state_); }) d.before_clip(be, p, g, state_);
-    else if constexpr (requires { d.before_clip(be, p, g); }) d.before_clip(be, p, g);
+    if constexpr (requires { d.before_clip(be, p, g, state_); })
+      d.before_clip(be, p, g, state_);
+    else if constexpr (requires { d.before_clip(be, p, g); })
+      d.before_clip(be, p, g);
   }
   template <class F>
   void for_each_gradient(const F& f) {
     if constexpr (requires { state_.for_each_gradient(f); }) state_.for_each_gradient(f);
   }
   void after_clip(const D& d, B& be, parameters& p, parameters& g) {
-    if constexpr (requires { d.after_clip(be, p, g, state_); }) d.after_clip(be, p, g, state_);
-    else if constexpr (requires { d.after_clip(be, p, g); }) d.after_clip(be, p, g);
+    if constexpr (requires { d.after_clip(be, p, g, state_); })
+      d.after_clip(be, p, g, state_);
+    else if constexpr (requires { d.after_clip(be, p, g); })
+      d.after_clip(be, p, g);
   }
   void step(const D& d, B& be, double rate, const_view<B, double> factor) {
     if constexpr (requires { d.step(be, state_, rate, factor); }) d.step(be, state_, rate, factor);
   }
   void after_step(const D& d, B& be, parameters& p) {
-    if constexpr (requires { d.after_step(be, p, state_); }) d.after_step(be, p, state_);
-    else if constexpr (requires { d.after_step(be, p); }) d.after_step(be, p);
+    if constexpr (requires { d.after_step(be, p, state_); })
+      d.after_step(be, p, state_);
+    else if constexpr (requires { d.after_step(be, p); })
+      d.after_step(be, p);
   }
   state& get() noexcept { return state_; }
 

@@ -13,9 +13,10 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 
 /// Lengths before a training: decoder rows of `length`, encoder rows the decoder's times
-/// `encoder_factor` (of that length themselves where the widths differ). SAELens: length 0.1; Conerly et
-/// al. 2025: `encoder_factor` d / F. Length 0 is a decoder of zeros (sparsify's transcoders) and leaves
-/// the encoder. For dictionaries that do not fix lengths; directions that are zero stay so.
+/// `encoder_factor` (of that length themselves where the widths differ). SAELens: length 0.1;
+/// Conerly et al. 2025: `encoder_factor` d / F. Length 0 is a decoder of zeros (sparsify's
+/// transcoders) and leaves the encoder. For dictionaries that do not fix lengths; directions that
+/// are zero stay so.
 template <class Sae>
 void initialize_lengths(Sae& model, double length, double encoder_factor = 1) {
   using backend = typename Sae::backend_type;
@@ -37,8 +38,8 @@ void initialize_lengths(Sae& model, double length, double encoder_factor = 1) {
   }
 }
 
-/// Mean squared error of a row [m, d_in] at the scale of the dictionary, summed over dimensions; `y` are
-/// a transcoder's targets. Waits for the device.
+/// Mean squared error of a row [m, d_in] at the scale of the dictionary, summed over dimensions;
+/// `y` are a transcoder's targets. Waits for the device.
 template <class Sae, class Rows>
 double reconstruction_error(Sae& model, Rows x, Rows y = {}) {
   using backend = typename Sae::backend_type;
@@ -60,8 +61,8 @@ double reconstruction_error(Sae& model, Rows x, Rows y = {}) {
 }
 
 /// The length in 0.1, 0.2, .. 5, then in hundredths around the best, at which `initialize_lengths`
-/// reconstructs rows best, as Llamascopium starts; leaves the model at it and returns it. An error that
-/// is not finite is never best. Cost: 68 forward passes of the rows.
+/// reconstructs rows best, as Llamascopium starts; leaves the model at it and returns it. An error
+/// that is not finite is never best. Cost: 68 forward passes of the rows.
 template <class Sae, class Rows>
 double search_length(Sae& model, Rows x, Rows y = {}, double encoder_factor = 1) {
   double best = 1, least = std::numeric_limits<double>::infinity();

@@ -15,12 +15,12 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// Sets every encoder bias so that its latent fires on a share `rate` of the rows [m, d_in]: half way
-/// between the pre-activations of the last row that shall fire and the first that shall not, less the
-/// learned threshold where there is one (Conerly et al. 2025: rate 10'000 / F). With n = round(rate m)
-/// rows to fire, at most m - 1; for none, just the largest stays silent. Latents whose rows tie fire
-/// less often. For `row_lengths::free`, after the input's bias has its value. Waits for the device;
-/// cost: one product and a selection per latent on the host.
+/// Sets every encoder bias so that its latent fires on a share `rate` of the rows [m, d_in]: half
+/// way between the pre-activations of the last row that shall fire and the first that shall not,
+/// less the learned threshold where there is one (Conerly et al. 2025: rate 10'000 / F). With n =
+/// round(rate m) rows to fire, at most m - 1; for none, just the largest stays silent. Latents
+/// whose rows tie fire less often. For `row_lengths::free`, after the input's bias has its value.
+/// Waits for the device; cost: one product and a selection per latent on the host.
 template <class Sae, class Rows>
 void initialize_firing_rate(Sae& model, Rows rows, double rate) {
   using backend = typename Sae::backend_type;

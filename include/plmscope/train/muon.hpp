@@ -77,12 +77,12 @@ struct polynomial {
 /// else moves by `vectors`, at its own base rate under the same schedule.
 ///
 /// The numbers are in the backend's precision; torch.optim.Muon iterates in bfloat16. Cost: about
-/// 4 iterations F d min(F, d) multiplications per matrix and step, whatever the batch: for d = 1280 at
-/// 4096 rows five times the encoder's product. One moment per matrix is kept, half of Adam's.
+/// 4 iterations F d min(F, d) multiplications per matrix and step, whatever the batch: for d = 1280
+/// at 4096 rows five times the encoder's product. One moment per matrix is kept, half of Adam's.
 struct muon {
   /// What makes up for the shape of a matrix.
   enum class scaling {
-    adam_rms,  ///< 0.2 sqrt(max(rows, columns)): steps as long as Adam's (Liu et al. 2025, eq. 4)
+    adam_rms,  ///< 0.2 sqrt(max(rows, columns)): steps as long as Adam's (Liu et al. 2025)
     outputs,   ///< sqrt(max(1, outputs / inputs)) of the map (Jordan et al. 2024)
     none
   };
@@ -142,10 +142,10 @@ struct muon {
             return;
           }
           s.x.reshape(be, w.rows(), w.cols());
-          be.entries(w.rows(), w.cols(),
-                     muon_detail::accumulate<real>{gradient.data(), m.data(), s.x.data(),
-                                                   factor.data(), w.cols(),
-                                                   static_cast<real>(momentum), nesterov});
+          be.entries(
+              w.rows(), w.cols(),
+              muon_detail::accumulate<real>{gradient.data(), m.data(), s.x.data(), factor.data(),
+                                            w.cols(), static_cast<real>(momentum), nesterov});
           orthogonalize(be, s);
           const double length = rate * shape_factor(w.rows(), w.cols(), &w == &p.decoder);
           be.scale(w, static_cast<real>(1 - rate * weight_decay));

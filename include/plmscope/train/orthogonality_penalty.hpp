@@ -34,19 +34,19 @@ struct clear_own {
 
 }  // namespace orthogonality_detail
 
-/// Orthogonality of the dictionary (OrtSAE; Korznikov et al. 2025): latents that one direction would
-/// do for are pushed apart.
+/// Orthogonality of the dictionary (OrtSAE; Korznikov et al. 2025): latents that one direction
+/// would do for are pushed apart.
 ///
 ///   weight / F sum_i max_(j != i, j in the chunk of i) cos(w_i, w_j)^2
 ///
-/// Latents are dealt into ceil(F / chunk) chunks of nearly equal size, differently in every step, so
-/// that all pairs meet in time and the cost is linear in F. With `every` above 1 only every so many
-/// steps have the penalty (and its value is 0 in between). Gradients reach both rows of a pair, never
-/// the lengths; of equally near neighbours the first of the chunk counts.
+/// Latents are dealt into ceil(F / chunk) chunks of nearly equal size, differently in every step,
+/// so that all pairs meet in time and the cost is linear in F. With `every` above 1 only every so
+/// many steps have the penalty (and its value is 0 in between). Gradients reach both rows of a
+/// pair, never the lengths; of equally near neighbours the first of the chunk counts.
 ///
 /// It looks at the decoder alone: a transcoder's too, and rows as the forward pass uses them. Cost:
-/// 2 F chunk d multiplications where it is applied; memory: a chunk's rows three times and 16 MiB of
-/// products. Does not wait for a device.
+/// 2 F chunk d multiplications where it is applied; memory: a chunk's rows three times and 16 MiB
+/// of products. Does not wait for a device.
 struct orthogonality_penalty {
   warmed_weight weight = {.value = 0.25};
   std::size_t chunk = 8192;  ///< latents at most; 0: all of them
@@ -82,8 +82,8 @@ struct orthogonality_penalty {
     deal(be, features, chunks, c.step, s);
     for (std::size_t i = 0; i < chunks; ++i) {
       const std::size_t first = features * i / chunks;
-      const auto ids = const_view<B, std::uint32_t>(s.ids).col_range(
-          first, features * (i + 1) / chunks - first);
+      const auto ids =
+          const_view<B, std::uint32_t>(s.ids).col_range(first, features * (i + 1) / chunks - first);
       add_chunk(be, c.parameters.decoder, ids, gradient.decoder, s);
     }
   }

@@ -6,6 +6,7 @@
 #include <plmscope/train/archetypal.hpp>
 #include <plmscope/train/averaged.hpp>
 #include <plmscope/train/checkpoint_every.hpp>
+#include <plmscope/train/contrastive_penalty.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
 #include <plmscope/train/dead_latents/aux_k_by_level.hpp>
 #include <plmscope/train/dead_latents/resampling.hpp>
@@ -21,6 +22,7 @@
 #include <plmscope/train/optimizer.hpp>
 #include <plmscope/train/orthogonality_penalty.hpp>
 #include <plmscope/train/p_annealing.hpp>
+#include <plmscope/train/paired_rows.hpp>
 #include <plmscope/train/penalties.hpp>
 #include <plmscope/train/plans.hpp>
 #include <plmscope/train/pre_activation_penalty.hpp>
