@@ -12,6 +12,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -173,4 +174,75 @@ TEST_CASE("the error of a reconstruction is that of the run") {
   training_run run(model, trainer{.dead = aux_k{.alpha = 0}, .dictionary = free_norm{}});
   run.step(const_view<reference>(x), 0.0);
   CHECK(run.metrics().loss == doctest::Approx(error).epsilon(1e-12));
+}
+
+TEST_CASE("rows become orthonormal, and those that depend on others zero") {
+  numbers q = random_numbers(4, 5 * 8, 1, 3.0);
+  for (std::size_t j = 0; j < 8; ++j) q[3 * 8 + j] = 2 * q[j] - q[8 + j];
+  orthonormalize(q, 8);
+  for (std::size_t a = 0; a < 5; ++a) {
+    for (std::size_t b = 0; b < 5; ++b) {
+      double dot = 0;
+      for (std::size_t j = 0; j < 8; ++j) dot += q[a * 8 + j] * q[b * 8 + j];
+      CHECK(dot == doctest::Approx(a == b && a != 3 ? 1 : 0));
+    }
+  }
+  orthonormalize({}, 0);
+}
+
+TEST_CASE("decoder rows lie where the rows are") {
+  const auto on = []<class B>(B*, double limit) {
+    constexpr std::size_t wide = 24, r = 5;
+    sae<relu, B> model({.d_model = wide, .features = 60});
+    auto& be = model.backend();
+    const numbers basis = random_numbers(6, r * wide, 1, 1.0);
+    numbers host_rows(rows * wide);
+    const numbers mix = random_numbers(6, rows * r, 2, 1.0),
+                  noise = random_numbers(6, rows * wide, 3, 1e-3);
+    for (std::size_t i = 0; i < rows; ++i) {
+      for (std::size_t j = 0; j < wide; ++j) {
+        host_rows[i * wide + j] = noise[i * wide + j];
+        for (std::size_t k = 0; k < r; ++k)
+          host_rows[i * wide + j] += mix[i * r + k] * basis[k * wide + j];
+      }
+    }
+    matrix<typename B::real, B> x(be, rows, wide);
+    be.upload(std::span<const double>(host_rows), x.all());
+    const double held = initialize_in_subspace(model, const_view<B>(x), r);
+    CHECK(held > 0.99999);
+    CHECK(held <= 1 + 1e-6);
+    numbers q = basis;
+    orthonormalize(q, wide);
+    const auto w = host(be, model.parameters().decoder);
+    CHECK(host(be, model.parameters().encoder) == w);
+    double least_spread = 1;
+    for (std::size_t f = 0; f < 60; ++f) {
+      double inside = 0, length = 0, along = 0;
+      for (std::size_t j = 0; j < wide; ++j) length += w[f * wide + j] * w[f * wide + j];
+      for (std::size_t k = 0; k < r; ++k) {
+        double dot = 0;
+        for (std::size_t j = 0; j < wide; ++j) dot += w[f * wide + j] * q[k * wide + j];
+        inside += dot * dot;
+        if (k == 0) along = dot * dot;
+      }
+      CHECK(length == doctest::Approx(1).epsilon(1e-5));
+      CHECK(inside == doctest::Approx(1).epsilon(limit));
+      least_spread = std::min(least_spread, along);
+    }
+    CHECK(least_spread < 0.1);  // not all along one of them
+    // Fewer directions hold less, all of them everything.
+    const double fewer = initialize_in_subspace(model, const_view<B>(x), 2);
+    CHECK(fewer > 0.3);
+    CHECK(fewer < 0.95);
+    CHECK(initialize_in_subspace(model, const_view<B>(x), 1000) ==
+          doctest::Approx(1).epsilon(1e-5));
+    CHECK(initialize_in_subspace(model, const_view<B>(x), 0) == 0);
+    CHECK(initialize_in_subspace(model, const_view<B>(x).row_range(0, 0), 3) == 0);
+  };
+  on(static_cast<reference*>(nullptr), 1e-4);
+  on(static_cast<cpu*>(nullptr), 1e-4);
+  on(static_cast<devices::single*>(nullptr), 1e-4);
+  auto transcoder = model_of<relu, reference>({}, 5);
+  const auto x = rows_of(transcoder.backend());
+  CHECK_THROWS_AS(initialize_in_subspace(transcoder, const_view<reference>(x), 2), error);
 }

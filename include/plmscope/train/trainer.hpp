@@ -15,6 +15,7 @@
 #include <plmscope/train/initialize.hpp>
 #include <plmscope/train/initialize_dictionary.hpp>
 #include <plmscope/train/initialize_firing_rate.hpp>
+#include <plmscope/train/initialize_subspace.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/l0_penalty.hpp>
 #include <plmscope/train/metrics.hpp>
