@@ -66,7 +66,7 @@ struct of_pairs {
 ///                             -log softmax_j(s(h_j, h_(i+n)) / t)_i )
 ///
 /// s is the cosine, as in the paper, or with `cosine` false the product, as in the authors' trainer
-/// (whose batches also reconstruct the first rows alone; here both count). Rows without an active
+/// (which reconstructs the first rows alone; here both count). Rows without an active
 /// general latent are like none, and get no gradient from a cosine. The value of a pair ends at
 /// -log of the smallest number; its gradient does not. With `matryoshka`, whose first end should be
 /// at the same latent. A last row without a partner is left out.
