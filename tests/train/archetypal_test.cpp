@@ -9,6 +9,7 @@
 #include <plmscope/backend/cpu.hpp>
 #include <plmscope/backend/reference.hpp>
 #include <plmscope/io/safetensors.hpp>
+#include <plmscope/train/policy_text.hpp>
 #include <plmscope/train/trainer.hpp>
 
 #include <doctest/doctest.h>
@@ -217,4 +218,12 @@ TEST_CASE("points that are none, or of another width, are refused") {
       CHECK(text.find("points of width 6") != std::string::npos);
     }
   }
+}
+
+TEST_CASE("a checkpoint tells points apart") {
+  const archetypal a{.points = {1, 2, 3, 4}}, b{.points = {1, 2, 3, 4.000001}};
+  CHECK(policy_text(a) == policy_text(archetypal{a}));
+  CHECK(policy_text(a) != policy_text(b));
+  CHECK(policy_text(a) != policy_text(archetypal{.points = {1, 2, 3, 4}, .delta = 0.5}));
+  CHECK(policy_text(a).find("4 numbers, ") != std::string::npos);
 }

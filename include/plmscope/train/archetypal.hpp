@@ -2,6 +2,7 @@
 #pragma once
 
 #include <plmscope/core/view.hpp>
+#include <plmscope/io/sha256.hpp>
 #include <plmscope/sae/parameters.hpp>
 #include <plmscope/sae/rules.hpp>
 #include <plmscope/tensor/matrix.hpp>
@@ -74,6 +75,17 @@ struct archetypal {
   double delta = 1;                 ///< longest relaxation
   bool multiplier = true;           ///< mu is learned; else it stays 0
   adam optimizer = {};              ///< its betas, epsilon and decay; the rate is the trainer's
+
+  /// f(value) for what the result depends on; points by their number and SHA-256.
+  template <class F>
+  void settings(const F& f) const {
+    sha256 hash;
+    hash.update(std::as_bytes(std::span(points)));
+    f(std::to_string(points.size()) + " numbers, " + hash.hex());
+    f(delta);
+    f(multiplier);
+    f(optimizer);
+  }
 
   template <class B>
   struct state {
