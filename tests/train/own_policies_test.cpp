@@ -24,6 +24,7 @@ template <class B>
 constexpr bool all_meet_their_concepts() {
   using namespace plmscope;
   static_assert(optimizer_for<adam, B> && optimizer_for<signum_schedule_free, B>);
+  static_assert(optimizer_for<muon, B> && optimizer_for<averaged<muon>, B>);
   static_assert(loss_for<mean_squared_error, B> && loss_for<mean_error_length, B>);
   static_assert(loss_for<fraction_of_variance_unexplained, B>);
   static_assert(loss_for<squared_error_relative_to_bias, B>);
@@ -32,10 +33,11 @@ constexpr bool all_meet_their_concepts() {
   static_assert(penalty_for<l0_penalty, B> && penalty_for<pre_activation_penalty, B>);
   static_assert(penalty_for<entry_penalty<log_shape, seeking_weight>, B>);
   static_assert(penalty_for<penalties<l1_penalty, pre_activation_penalty>, B>);
+  static_assert(penalty_for<orthogonality_penalty, B> && penalty_for<contrastive_penalty, B>);
   static_assert(dictionary_for<free_norm, B> && dictionary_for<unit_norm, B>);
   static_assert(dictionary_for<unit_norm_before_step, B>);
   static_assert(dictionary_for<unit_norm_before_forward, B>);
-  static_assert(dictionary_for<unit_norm_per_dimension, B>);
+  static_assert(dictionary_for<unit_norm_per_dimension, B> && dictionary_for<archetypal, B>);
   static_assert(plan<full_reconstruction> && plan<matryoshka> && plan<sampled_matryoshka>);
   static_assert(dead_policy_for<aux_k, B>);
   static_assert(sparsifier_for<own::gained_relu, B>);

@@ -106,6 +106,23 @@ void check_all(const std::vector<std::vector<std::size_t>>& breaks) {
       trainer{
           .steps = 24, .batch = 37, .optimizer = signum_schedule_free{.lr = 1e-3}, .dead = dying},
       breaks);
+  check<B>("muon, averaged, orthogonality", top_k{.k = 3},
+           trainer{.steps = 24,
+                   .batch = 37,
+                   .optimizer = averaged{.of = muon{.lr = 1e-2}, .decay = 0.8},
+                   .schedule = warmup_decay{.warmup = 5},
+                   .penalty = orthogonality_penalty{.chunk = 40, .every = 2},
+                   .dead = dying},
+           breaks);
+  std::vector<double> points(60 * d);
+  for (std::size_t i = 0; i < points.size(); ++i) points[i] = rng(1, 1).normal(i);
+  check<B>("archetypal", top_k{.k = 3},
+           trainer{.steps = 24,
+                   .batch = 37,
+                   .optimizer = adam{.lr = 1e-2},
+                   .dead = dying,
+                   .dictionary = archetypal{.points = points, .delta = 0.1}},
+           breaks);
   check<B>("seeking_weight", relu{},
            trainer{.steps = 24,
                    .batch = 37,

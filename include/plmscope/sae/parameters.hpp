@@ -41,9 +41,19 @@ struct sae_parameters {
 
   /// Zeros in the shape of these.
   sae_parameters zeros_like(B& be) const {
-    sae_parameters z(be, encoder.rows(), encoder.cols(), decoder.cols());
-    if (!input_bias.empty()) z.input_bias = matrix<real, B>(be, 1, input_bias.cols());
+    sae_parameters z = vectors_like(be);
+    z.encoder = matrix<real, B>(be, encoder.rows(), encoder.cols());
+    z.decoder = matrix<real, B>(be, decoder.rows(), decoder.cols());
     if (!skip.empty()) z.skip = matrix<real, B>(be, skip.rows(), skip.cols());
+    return z;
+  }
+
+  /// Zeros in the shape of the vectors; the matrices are empty.
+  sae_parameters vectors_like(B& be) const {
+    sae_parameters z;
+    z.encoder_bias = matrix<real, B>(be, 1, encoder_bias.cols());
+    z.decoder_bias = matrix<real, B>(be, 1, decoder_bias.cols());
+    if (!input_bias.empty()) z.input_bias = matrix<real, B>(be, 1, input_bias.cols());
     for (const auto& v : latent) {
       z.latent.push_back({v.name, matrix<real, B>(be, 1, v.values.cols())});
     }
@@ -63,8 +73,8 @@ struct sae_parameters {
  private:
   template <class Self, class F>
   static void visit(Self& p, const F& f) {
-    f("encoder", p.encoder);
-    f("decoder", p.decoder);
+    if (!p.encoder.empty()) f("encoder", p.encoder);
+    if (!p.decoder.empty()) f("decoder", p.decoder);
     f("encoder_bias", p.encoder_bias);
     f("decoder_bias", p.decoder_bias);
     if (!p.input_bias.empty()) f("input_bias", p.input_bias);

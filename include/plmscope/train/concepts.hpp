@@ -5,6 +5,7 @@
 #include <plmscope/sae/parameters.hpp>
 #include <plmscope/tensor/codes.hpp>
 #include <plmscope/train/dictionary_norm.hpp>
+#include <plmscope/train/dictionary_training.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/penalties.hpp>
 #include <plmscope/train/plans.hpp>
@@ -83,17 +84,31 @@ concept penalty_members_fit =
 
 // Dictionary
 template <class D, class B>
+using dictionary_state = typename dictionary_training<D, B>::state;
+template <class D, class B>
 concept acts_before_forward =
-    requires(const D& d, B& be, sae_parameters<B>& p) { d.before_forward(be, p); };
+    requires(const D& d, B& be, sae_parameters<B>& p) { d.before_forward(be, p); } ||
+    requires(const D& d, B& be, sae_parameters<B>& p, dictionary_state<D, B>& s) {
+      d.before_forward(be, p, s);
+    };
 template <class D, class B>
 concept acts_before_clip =
-    requires(const D& d, B& be, sae_parameters<B>& p) { d.before_clip(be, p, p); };
+    requires(const D& d, B& be, sae_parameters<B>& p) { d.before_clip(be, p, p); } ||
+    requires(const D& d, B& be, sae_parameters<B>& p, dictionary_state<D, B>& s) {
+      d.before_clip(be, p, p, s);
+    };
 template <class D, class B>
 concept acts_after_clip =
-    requires(const D& d, B& be, sae_parameters<B>& p) { d.after_clip(be, p, p); };
+    requires(const D& d, B& be, sae_parameters<B>& p) { d.after_clip(be, p, p); } ||
+    requires(const D& d, B& be, sae_parameters<B>& p, dictionary_state<D, B>& s) {
+      d.after_clip(be, p, p, s);
+    };
 template <class D, class B>
 concept acts_after_step =
-    requires(const D& d, B& be, sae_parameters<B>& p) { d.after_step(be, p); };
+    requires(const D& d, B& be, sae_parameters<B>& p) { d.after_step(be, p); } ||
+    requires(const D& d, B& be, sae_parameters<B>& p, dictionary_state<D, B>& s) {
+      d.after_step(be, p, s);
+    };
 template <class D, class B>
 concept acts_on_dictionary =
     acts_before_forward<D, B> || acts_before_clip<D, B> || acts_after_clip<D, B> ||

@@ -12,30 +12,6 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// What keeps the decoder's scale in check. A policy has any of four moments, in the order of a step:
-/// before_forward(be, p), before_clip(be, p, g), after_clip(be, p, g), after_step(be, p). These call
-/// what there is.
-namespace dictionary {
-
-template <class D, class B>
-void before_forward(const D& d, B& be, sae_parameters<B>& p) {
-  if constexpr (requires { d.before_forward(be, p); }) d.before_forward(be, p);
-}
-template <class D, class B>
-void before_clip(const D& d, B& be, sae_parameters<B>& p, sae_parameters<B>& g) {
-  if constexpr (requires { d.before_clip(be, p, g); }) d.before_clip(be, p, g);
-}
-template <class D, class B>
-void after_clip(const D& d, B& be, sae_parameters<B>& p, sae_parameters<B>& g) {
-  if constexpr (requires { d.after_clip(be, p, g); }) d.after_clip(be, p, g);
-}
-template <class D, class B>
-void after_step(const D& d, B& be, sae_parameters<B>& p) {
-  if constexpr (requires { d.after_step(be, p); }) d.after_step(be, p);
-}
-
-}  // namespace dictionary
-
 namespace dictionary_detail {
 
 /// Lengths become factors that bring them down to a limit.
@@ -64,6 +40,8 @@ struct layer_mask {
 };
 
 }  // namespace dictionary_detail
+
+// What keeps the decoder's scale in check; `dictionary_training` says when they are called.
 
 /// Leaves the decoder as it is.
 struct free_norm {};

@@ -49,21 +49,26 @@ struct adam {
   template <class B>
   void step(B& be, sae_parameters<B>& p, const sae_parameters<B>& g, state<B>& s, double rate,
             const_view<B, double> factor) const {
-    using real = typename B::real;
     ++s.t;
-    const auto t = static_cast<double>(s.t);
-    const adam_step<real> numbers{.rate = static_cast<real>(rate),
-                                  .beta1 = static_cast<real>(beta1),
-                                  .beta2 = static_cast<real>(beta2),
-                                  .epsilon = static_cast<real>(epsilon),
-                                  .correction1 = static_cast<real>(1 - std::pow(beta1, t)),
-                                  .correction2 = static_cast<real>(1 - std::pow(beta2, t)),
-                                  .decay = static_cast<real>(rate * weight_decay)};
+    const auto now = numbers<typename B::real>(s.t, rate);
     for_each_together(
         [&](auto& x, const auto& gradient, auto& m, auto& v) {
-          be.adam(x, gradient, m, v, numbers, factor);
+          be.adam(x, gradient, m, v, now, factor);
         },
         p, g, s.m, s.v);
+  }
+
+  /// What one matrix is moved by in step t, counted from 1.
+  template <class Real>
+  adam_step<Real> numbers(std::int64_t t, double rate) const {
+    const auto n = static_cast<double>(t);
+    return {.rate = static_cast<Real>(rate),
+            .beta1 = static_cast<Real>(beta1),
+            .beta2 = static_cast<Real>(beta2),
+            .epsilon = static_cast<Real>(epsilon),
+            .correction1 = static_cast<Real>(1 - std::pow(beta1, n)),
+            .correction2 = static_cast<Real>(1 - std::pow(beta2, n)),
+            .decay = static_cast<Real>(rate * weight_decay)};
   }
 };
 

@@ -3,18 +3,27 @@
 
 #include <plmscope/core/progress.hpp>
 #include <plmscope/core/view.hpp>
+#include <plmscope/train/archetypal.hpp>
+#include <plmscope/train/averaged.hpp>
 #include <plmscope/train/checkpoint_every.hpp>
+#include <plmscope/train/contrastive_penalty.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
 #include <plmscope/train/dead_latents/aux_k_by_level.hpp>
 #include <plmscope/train/dead_latents/resampling.hpp>
 #include <plmscope/train/dictionary_norm.hpp>
 #include <plmscope/train/extra_terms.hpp>
 #include <plmscope/train/initialize.hpp>
+#include <plmscope/train/initialize_dictionary.hpp>
+#include <plmscope/train/initialize_firing_rate.hpp>
+#include <plmscope/train/initialize_subspace.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/l0_penalty.hpp>
 #include <plmscope/train/metrics.hpp>
+#include <plmscope/train/muon.hpp>
 #include <plmscope/train/optimizer.hpp>
+#include <plmscope/train/orthogonality_penalty.hpp>
 #include <plmscope/train/p_annealing.hpp>
+#include <plmscope/train/paired_rows.hpp>
 #include <plmscope/train/penalties.hpp>
 #include <plmscope/train/plans.hpp>
 #include <plmscope/train/pre_activation_penalty.hpp>

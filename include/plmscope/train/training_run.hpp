@@ -12,7 +12,7 @@
 #include <plmscope/train/concepts.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
 #include <plmscope/train/dead_mask.hpp>
-#include <plmscope/train/dictionary_norm.hpp>
+#include <plmscope/train/dictionary_training.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/metrics.hpp>
 #include <plmscope/train/penalties.hpp>
@@ -43,6 +43,7 @@ class training_run {
   using backend_type = typename Sae::backend_type;
   using real = typename Sae::real;
   using optimizer_type = decltype(Policies::optimizer);
+  using dictionary_type = decltype(Policies::dictionary);
   using dead_type = decltype(Policies::dead);
   using penalty_type = decltype(Policies::penalty);
   using upkeep_type = decltype(Policies::upkeep);
@@ -53,6 +54,7 @@ class training_run {
         policies_(policies),
         gradient_(model.parameters().zeros_like(be_)),
         optimizer_(policies.optimizer.start(be_, model.parameters())),
+        dictionary_(be_, policies.dictionary, model.parameters()),
         dead_(policies.dead.start(be_, model.parameters())),
         sparsify_(be_, model.sparsifier()),
         result_(be_),
@@ -66,24 +68,37 @@ class training_run {
     rows_in_batch_ = x.rows();
     policies_.upkeep.before_step(*this, x, upkeep_);
     sparsify_.before_step(be_, model_.sparsifier(), p);
-    dictionary::before_forward(policies_.dictionary, be_, p);
+    dictionary_.before_forward(policies_.dictionary, be_, p);
     forward(x, y);
     const bool aux = dead_loss();
     pull_back();
     backward(aux);
-    dictionary::before_clip(policies_.dictionary, be_, p, gradient_);
+    dictionary_.before_clip(policies_.dictionary, be_, p, gradient_);
     clip();
-    dictionary::after_clip(policies_.dictionary, be_, p, gradient_);
-    policies_.optimizer.step(be_, p, gradient_, optimizer_, rate,
-                             const_view<backend_type, double>(slot(slot_clip)));
-    dictionary::after_step(policies_.dictionary, be_, p);
+    dictionary_.after_clip(policies_.dictionary, be_, p, gradient_);
+    const const_view<backend_type, double> factor = slot(slot_clip);
+    policies_.optimizer.step(be_, p, gradient_, optimizer_, rate, factor);
+    dictionary_.step(policies_.dictionary, be_, rate, factor);
+    dictionary_.after_step(policies_.dictionary, be_, p);
+    if constexpr (requires { policies_.optimizer.after_step(be_, p, optimizer_); }) {
+      policies_.optimizer.after_step(be_, p, optimizer_);
+    }
     tokens_ += static_cast<std::int64_t>(x.rows());
     policies_.upkeep.after_step(*this, x, y, upkeep_);
     ++step_;
   }
 
-  /// What the sparsifier has learned beside its parameters goes into the model. Waits for the device.
-  void finish() { sparsify_.finish(be_, model_.sparsifier()); }
+  /// What the sparsifier has learned beside its parameters goes into the model, and so do the
+  /// averages of an optimizer that keeps some. Waits for the device.
+  void finish() {
+    sparsify_.finish(be_, model_.sparsifier());
+    if constexpr (requires { policies_.optimizer.finish(be_, model_.parameters(), optimizer_); }) {
+      policies_.optimizer.finish(be_, model_.parameters(), optimizer_);
+      if constexpr (!decltype(dictionary_)::has_state) {
+        dictionary_.after_step(policies_.dictionary, be_, model_.parameters());
+      }
+    }
+  }
 
   /// Figures of the last step; ask before the model is used for anything else. Waits for the device.
   training_metrics metrics() {
@@ -112,11 +127,13 @@ class training_run {
     return optimizer_;
   }
   typename dead_type::template state<backend_type>& dead_state() noexcept { return dead_; }
+  auto& dictionary_state() noexcept { return dictionary_.get(); }
   /// f(name, value) for all that the next step depends on beside policies, rows and rate.
   template <class F>
   void fields(const F& f) {
     f("parameters", model_.parameters());
     f("optimizer", optimizer_);
+    f("dictionary", dictionary_.get());
     f("dead", dead_);
     f("extra", extra_);
     f("penalty", penalty_);
@@ -331,9 +348,9 @@ class training_run {
 
   void clip() {
     be_.fill(slot(slot_norm), 0.0);
-    gradient_.for_each([&](const char*, auto& g) {
-      be_.add_sum_squares(cmat(g), slot(slot_norm));
-    });
+    const auto add = [&](const auto& g) { be_.add_sum_squares(cmat(g), slot(slot_norm)); };
+    gradient_.for_each([&](const char*, auto& g) { add(g); });
+    dictionary_.for_each_gradient(add);
     if (policies_.clip > 0) {
       be_.clip_factor(slot(slot_norm), policies_.clip, slot(slot_clip));
     } else {
@@ -348,6 +365,7 @@ class training_run {
   Policies policies_;
   sae_parameters<backend_type> gradient_;
   typename optimizer_type::template state<backend_type> optimizer_;
+  dictionary_training<dictionary_type, backend_type> dictionary_;
   typename dead_type::template state<backend_type> dead_;
   typename decltype(Policies::extra)::template state<backend_type> extra_;
   typename penalty_type::template state<backend_type> penalty_;

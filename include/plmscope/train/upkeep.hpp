@@ -82,6 +82,7 @@ void reorder_latents(Run& run, const std::vector<std::uint32_t>& order, bool mom
   matrix<std::uint32_t, backend> ids(be, 1, order.size());
   be.upload(std::span<const std::uint32_t>(order), ids.all());
   const auto permute = [&](auto& m, bool vector) {
+    if (m.empty()) return;  // not kept by this optimizer
     const auto rows = [&](auto v) {
       return vector ? decltype(v)(v.data(), v.cols(), 1) : v;
     };
@@ -98,6 +99,9 @@ void reorder_latents(Run& run, const std::vector<std::uint32_t>& order, bool mom
   };
   all(run.model().parameters());
   if (moments) run.optimizer_state().for_each_moment(all);
+  if constexpr (requires { run.optimizer_state().for_each_average(all); }) {
+    run.optimizer_state().for_each_average(all);
+  }
 }
 
 namespace upkeep_detail {

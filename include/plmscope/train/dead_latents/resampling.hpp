@@ -117,6 +117,13 @@ struct resampling {
     }
     clear(be, p.encoder_bias, ids, true);
     if (reset_moments) forget(run, dead);
+    if constexpr (requires { run.optimizer_state().for_each_average([](auto&) {}); }) {
+      run.optimizer_state().for_each_average([&](sae_parameters<backend>& mean) {
+        renew(be, p.encoder, mean.encoder, ids);
+        renew(be, p.decoder, mean.decoder, ids);
+        clear(be, mean.encoder_bias, ids, true);
+      });
+    }
     if (clear_counters) {
       be.entries(1, n, resampling_detail::clear_counter{ids.data(),
                                                         run.dead_state().since_fired.data()});
@@ -172,9 +179,18 @@ struct resampling {
     }
   }
 
+  // Averages of new latents begin with them.
+  template <class B, class M>
+  static void renew(B& be, const M& from, M& to, const_view<B, std::uint32_t> ids) {
+    matrix<typename B::real, B> rows(be, ids.size(), from.cols());
+    be.gather_rows(from, ids, rows);
+    be.scatter_rows(const_view<B>(rows), ids, to.all());
+  }
+
   template <class B, class M>
   static void clear(B& be, M& m, const_view<B, std::uint32_t> ids, bool vector) {
     using real = typename B::real;
+    if (m.empty()) return;  // not kept by this optimizer
     matrix<real, B> zero(be, 1, vector ? 1 : m.cols());
     const auto to = vector ? view<B>(m.data(), m.cols(), 1) : m.all();
     be.scatter_rows(const_view<B>(zero), ids, to);
