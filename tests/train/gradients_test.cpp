@@ -207,9 +207,11 @@ void over_problems(const F& f) {
   for (const scaling scale : {scaling::residual_variance, scaling::row_residual,
                               scaling::target_variance, scaling::summed, scaling::averaged}) {
     for (const bool detached : {true, false}) {
-      const aux_k aux{.alpha = 0.7, .k = 4, .scale = scale, .detach_residual = detached};
-      tell(make_problem(kind::summed, false, aux));
-      tell(make_problem(kind::raw_summed, true, aux));
+      for (const std::size_t k : {4, 40}) {  // sums over sparse codes, and dense products
+        const aux_k aux{.alpha = 0.7, .k = k, .scale = scale, .detach_residual = detached};
+        tell(make_problem(kind::summed, false, aux));
+        tell(make_problem(kind::raw_summed, true, aux));
+      }
     }
   }
 }
