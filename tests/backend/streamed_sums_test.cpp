@@ -66,6 +66,7 @@ void check(std::size_t threads, std::size_t rows, std::size_t features, std::siz
   cpu<Real> be(threads);
   const auto z = some_codes(be, rows, features, share);
   REQUIRE(kernels::streams(z));
+  REQUIRE(kernels::streams_dots(z) == (share > 0.25));
   const auto dictionary = normal(be, features, d, 1);
   const auto bias = normal(be, 1, d, 2);
   for (const bool biased : {false, true}) {
@@ -78,6 +79,17 @@ void check(std::size_t threads, std::size_t rows, std::size_t features, std::siz
     be.decode(z, cmat<Real>(dictionary), b, streamed);
     CHECK(same_bits(plain, streamed));
   }
+
+  const auto errors = normal(be, rows, d, 9);
+  matrix<Real> plain(be, 1, z.entries()), streamed(be, 1, z.entries());
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (auto e = static_cast<std::size_t>(z.offsets()[r]);
+         e < static_cast<std::size_t>(z.offsets()[r + 1]); ++e) {
+      plain.data()[e] = kernels::dot(errors.data() + r * d, dictionary.data() + z.ids()[e] * d, d);
+    }
+  }
+  be.sampled_dot(z, cmat<Real>(errors), cmat<Real>(dictionary), streamed.all());
+  CHECK(same_bits(plain, streamed));
 
   plmscope::codes_by_feature<cpu<Real>> by_feature;
   be.transpose(z, by_feature);

@@ -230,10 +230,10 @@ TEST_CASE("dense products and sums over sparse codes agree to rounding") {
 
 TEST_CASE("the rule weighs entries against places") {
   using host = plmscope::dead_products<plmscope::cpu>;
-  const auto places = [](std::size_t features) { return 100 * host::padded(features); };
-  CHECK(host::dense_pays(100, places(1000), 1000));
-  CHECK_FALSE(host::dense_pays(100, places(1000) / 20, 1000));
-  CHECK_FALSE(host::dense_pays(100, 0, 1));
+  CHECK(host::dense_pays(100, 50'000, 1000));
+  CHECK_FALSE(host::dense_pays(100, 5'000, 1000));
+  CHECK_FALSE(host::dense_pays(100, 0, 0));
+  CHECK(plmscope::dead_products<devices::single>::dense_pays(100, 20'000, 1000));
   CHECK(host::padded(1) == 64);
   CHECK(host::padded(64) == 64);
   CHECK(host::padded(0) == 0);

@@ -74,6 +74,11 @@ bool streams(const Codes& z) noexcept {
   return streamed_sums<typename Codes::real>::pay(z.rows(), z.features(), z.entries());
 }
 
+template <class Codes>
+bool streams_dots(const Codes& z) noexcept {
+  return streams(z) && 4 * z.entries() >= z.rows() * z.features();
+}
+
 template <class Codes, class C, class V>
 void decode(thread_pool& pool, const Codes& z, C dictionary, C bias, V out) {
   if (streams(z)) return decode_streamed(pool, z, dictionary, bias, out);
@@ -88,6 +93,7 @@ void reconstruct(thread_pool& pool, const Codes& z, C dictionary, C bias, C targ
   using Real = typename V::value_type;
   const std::size_t d = dictionary.cols();
   const bool decoded = streams(z);
+  const bool dots_later = streams_dots(z);
   if (decoded) decode_streamed(pool, z, dictionary, bias, gradient);
   for_blocks(pool, z.rows(), [&](std::size_t r) {
     const code_row<Codes> row(z, r);
@@ -101,14 +107,16 @@ void reconstruct(thread_pool& pool, const Codes& z, C dictionary, C bias, C targ
     rows.row_data(1)[r] = loss.value(r, sse);
     rows.row_data(2)[r] = slope;
     for (std::size_t j = 0; j < d; ++j) g[j] *= slope;
-    for (std::size_t e = 0; e < row.size; ++e) {
+    for (std::size_t e = 0; !dots_later && e < row.size; ++e) {
       dz.data()[row.first + e] = dot(g, dictionary.row_data(row.ids[e]), d);
     }
   });
+  if (dots_later) streamed_dots(pool, z, C(gradient), dictionary, dz);
 }
 
 template <class Codes, class C, class V>
 void sampled_dot(thread_pool& pool, const Codes& z, C gradient, C dictionary, V dz) {
+  if (streams_dots(z)) return streamed_dots(pool, z, gradient, dictionary, dz);
   for_blocks(pool, z.rows(), [&](std::size_t r) {
     const code_row<Codes> row(z, r);
     for (std::size_t e = 0; e < row.size; ++e) {

@@ -67,13 +67,13 @@ class dead_products {
 
   /// The one rule. A dense product multiplies by every zero but runs at the processor's full rate;
   /// the sums over sparse codes take `sparse_cost` times as long for each entry. Both ways do four
-  /// products of the same width, so neither rows nor width matter. Measured on Zen 5 with oneDNN
-  /// (benchmarks/README.md): equal at 45 to 50 % of entries. On a device it is an estimate from the
-  /// rates of its kernels.
-  static constexpr double sparse_cost = B::on_host ? 5.0 : 8.0;
+  /// products of the same width, so neither rows nor width matter. Measured on Zen 5 with oneDNN: the
+  /// same time where 43 % of the places have entries (docs/concepts/dead_latents.md). For a device it
+  /// is an estimate from what its kernels read.
+  static constexpr double sparse_cost = B::on_host ? 2.3 : 8.0;
   static bool dense_pays(std::size_t rows, std::size_t entries, std::size_t features) noexcept {
-    return sparse_cost * static_cast<double>(entries) >=
-           static_cast<double>(rows) * static_cast<double>(padded(features));
+    return entries > 0 && sparse_cost * static_cast<double>(entries) >=
+                              static_cast<double>(rows) * static_cast<double>(features);
   }
 
   /// Decides for these codes; entries are what is known without waiting, on a device an upper bound.
