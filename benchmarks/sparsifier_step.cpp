@@ -32,10 +32,10 @@ using plmscope::unit_norm;
 
 /// What this benchmark is asked for beside the setting of a step.
 struct request {
-  std::string only;             ///< names separated by commas; empty: all
-  std::size_t dead = 0;         ///< dead latents of top_k_aux_k; 0: every tenth
-  std::size_t k_aux = 0;        ///< 0: half the width
-  bool by_processor = false;    ///< processor time of all threads instead of wall time
+  std::string only;           ///< names separated by commas; empty: all
+  std::size_t dead = 0;       ///< dead latents of top_k_aux_k; 0: every tenth
+  std::size_t k_aux = 0;      ///< 0: half the width
+  bool by_processor = false;  ///< processor time of all threads instead of wall time
 
   bool wants(const std::string& name) const {
     return only.empty() || ("," + only + ",").find("," + name + ",") != std::string::npos;
@@ -140,8 +140,9 @@ std::vector<contender> contenders(const setting& s, const request& asked, backen
   add("jump_relu", plmscope::jump_relu{.bandwidth = start.threshold / 10},
       plmscope::trainer{.penalty = plmscope::l0_penalty{.weight = {1e-3}}}, thresholds);
   add("relu_l1", plmscope::relu{},
-      plmscope::trainer{.penalty = plmscope::l1_penalty{.weight = {1e-3},
-                                                        .length = plmscope::penalised_length::none}},
+      plmscope::trainer{
+          .penalty =
+              plmscope::l1_penalty{.weight = {1e-3}, .length = plmscope::penalised_length::none}},
       shift);
   add("gated", plmscope::gated{},
       plmscope::trainer{.penalty = plmscope::l1_penalty{.weight = {1e-3}},

@@ -119,8 +119,8 @@ void check(std::size_t threads, std::size_t rows, std::size_t features, std::siz
       }
       one_sums.data()[f] = sum;
     }
-    be.sparse_backward(by_feature, cmat<Real>(z.values(), 1, z.entries()), dz, gradient, x,
-                       decoder, encoder, sums, beta);
+    be.sparse_backward(by_feature, cmat<Real>(z.values(), 1, z.entries()), dz, gradient, x, decoder,
+                       encoder, sums, beta);
     CHECK(same_bits(one_decoder, decoder));
     CHECK(same_bits(one_encoder, encoder));
     CHECK(same_bits(one_sums, sums));

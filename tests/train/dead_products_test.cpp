@@ -173,7 +173,8 @@ trained train(Dead dead, plmscope::row_lengths lengths, B be = B()) {
   o.d_model = 24, o.features = 150, o.sparsifier = {.k = 3}, o.lengths = lengths, o.seed = 3;
   model_type model(o, be);
   numbers encoder = download(be, model.parameters().encoder);
-  for (std::size_t i = 50 * 24; i < encoder.size(); ++i) encoder[i] *= 0.3;  // seldom among the first
+  for (std::size_t i = 50 * 24; i < encoder.size(); ++i)
+    encoder[i] *= 0.3;  // seldom among the first
   be.upload(std::span<const double>(encoder), model.parameters().encoder.all());
   policies p{.dead = dead};
   plmscope::training_run<model_type, policies> run(model, p);
@@ -186,9 +187,8 @@ trained train(Dead dead, plmscope::row_lengths lengths, B be = B()) {
     out.least = i < 4 ? out.dead : std::min(out.least, run.dead_state().dead_count);
     out.dense = out.dense || run.dead_state().products.dense();
   }
-  model.parameters().for_each([&](const char*, auto& m) {
-    out.parameters.push_back(download<B>(be, m));
-  });
+  model.parameters().for_each(
+      [&](const char*, auto& m) { out.parameters.push_back(download<B>(be, m)); });
   return out;
 }
 

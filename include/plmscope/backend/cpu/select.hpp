@@ -119,8 +119,8 @@ std::size_t top_k_of_kept(const Real* row, std::size_t n, std::size_t k, std::ui
   auto& kept_values = scratch.values;
   if (found.size() < n + compact_spill) found.resize(n + compact_spill);
   if (kept_values.size() < n + compact_spill) kept_values.resize(n + compact_spill);
-  std::size_t count = compact_row(row, every_feature{}, n, kept<Order>{}, found.data(),
-                                  kept_values.data());
+  std::size_t count =
+      compact_row(row, every_feature{}, n, kept<Order>{}, found.data(), kept_values.data());
   if (count > k) {
     auto& keys = scratch.maxima;
     keys.resize(count);
@@ -224,4 +224,4 @@ void top_k_rows(thread_pool& pool, Backend& be, C pre, std::size_t k, Order, Cod
 }
 
 }  // namespace cpu_kernels
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

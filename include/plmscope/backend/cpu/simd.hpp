@@ -39,8 +39,8 @@ struct simd {
   }
 };
 
-/// Inner products of `a` with several rows, out[i] = <a, rows[i]>, each in the same fixed order (four
-/// running vectors, then the tail): what stands beside a row changes no bit of it.
+/// Inner products of `a` with several rows, out[i] = <a, rows[i]>, each in the same fixed order
+/// (four running vectors, then the tail): what stands beside a row changes no bit of it.
 template <std::size_t Rows, class Real>
 [[gnu::always_inline]] inline void dots(const Real* a, const Real* const* rows, std::size_t n,
                                         Real* out) noexcept {
@@ -126,4 +126,4 @@ inline void add_weighted_sum(std::size_t n, std::size_t d, const Weight& weight,
 }
 
 }  // namespace cpu_kernels
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -215,7 +215,8 @@ void sparse_backward_streamed(thread_pool& pool, const Transposed& by_feature, C
               [&](std::size_t e) { return weights.data()[by_feature.entries()[e]]; });
     for_blocks(pool, out.rows(), [&](std::size_t f) {
       Real* row = out.row_data(f);
-      for (std::size_t j = 0; j < out.cols(); ++j) row[j] = beta == Real{0} ? Real{0} : beta * row[j];
+      for (std::size_t j = 0; j < out.cols(); ++j)
+        row[j] = beta == Real{0} ? Real{0} : beta * row[j];
     });
     sums.add(pool, from, out);
   };
@@ -273,4 +274,4 @@ std::size_t ids_where(Since since, std::int64_t at_least, Ids out) {
 }
 
 }  // namespace cpu_kernels
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -14,16 +14,17 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
 
-/// Sums of weighted rows for many lists of entries over few rows: out[i, :] += sum over the entries e
-/// of list i, in order, of weight(e) * from[row_e, :]. Where a list takes every eighth row or more,
-/// rows are better read in blocks that stay in the first cache, each for all lists of a tile, and the
-/// entries as one stream in the order of that walk. The order of every sum is unchanged, and so are
-/// its bits. Rows ascend within a list. Scratch: an entry each, and a slab of columns a thread.
+/// Sums of weighted rows for many lists of entries over few rows: out[i, :] += sum over the entries
+/// e of list i, in order, of weight(e) * from[row_e, :]. Where a list takes every eighth row or
+/// more, rows are better read in blocks that stay in the first cache, each for all lists of a tile,
+/// and the entries as one stream in the order of that walk. The order of every sum is unchanged,
+/// and so are its bits. Rows ascend within a list. Scratch: an entry each, and a slab of columns a
+/// thread.
 template <class Real>
 class streamed_sums {
-  static constexpr std::size_t block = 64;    // rows
-  static constexpr std::size_t tile = 128;    // lists
-  static constexpr std::size_t vectors = 8;   // as many running sums as hide the latency of adding
+  static constexpr std::size_t block = 64;   // rows
+  static constexpr std::size_t tile = 128;   // lists
+  static constexpr std::size_t vectors = 8;  // as many running sums as hide the latency of adding
   static constexpr std::size_t columns = vectors * simd<Real>::lanes;
 
  public:
@@ -70,7 +71,8 @@ class streamed_sums {
   void add(thread_pool& pool, C from, V out) const {
     const std::size_t slabs = (out.cols() + columns - 1) / columns;
     const std::size_t tiles = (lists_ + tile - 1) / tile;
-    const std::size_t parts = std::min(tiles, 1 + 2 * pool.threads() / std::max<std::size_t>(slabs, 1));
+    const std::size_t parts =
+        std::min(tiles, 1 + 2 * pool.threads() / std::max<std::size_t>(slabs, 1));
     pool.run(slabs * parts, [&](std::size_t t) {
       static thread_local aligned_buffer<Real> slab;
       const std::size_t column = t / parts * columns;
@@ -113,15 +115,15 @@ class streamed_sums {
     }
   }
 
-  aligned_buffer<entry> entries_;        // tile by tile, block by block, list by list
-  std::vector<std::uint32_t> counts_;    // in the same order
+  aligned_buffer<entry> entries_;      // tile by tile, block by block, list by list
+  std::vector<std::uint32_t> counts_;  // in the same order
   const std::int64_t* offsets_ = nullptr;
   std::size_t lists_ = 0;
   std::size_t blocks_ = 0;
 };
 
-/// dz_e = <gradient_i, dictionary[id_e, :]> with a few rows of the dictionary at a time in the first
-/// cache for all rows of a tile. Pays from every fourth place on. The bits of `dot`.
+/// dz_e = <gradient_i, dictionary[id_e, :]> with a few rows of the dictionary at a time in the
+/// first cache for all rows of a tile. Pays from every fourth place on. The bits of `dot`.
 template <class Codes, class C, class V>
 void streamed_dots(thread_pool& pool, const Codes& z, C gradient, C dictionary, V dz) {
   using Real = typename V::value_type;

@@ -20,17 +20,17 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 /// AuxK (Gao et al. 2024, appendix A.2): latents that have not fired for `dead_after` tokens try to
 /// reconstruct, k_aux at a time, what the living ones missed; loss alpha |r - r'|^2, scaled by the
-/// variance of r. Dead latents are gathered into a small dictionary. Their pre-activations are those
-/// that the encoder has computed anyway; what is left to pay are four products over the selected
-/// entries (`dead_products`).
+/// variance of r. Dead latents are gathered into a small dictionary. Their pre-activations are
+/// those that the encoder has computed anyway; what is left to pay are four products over the
+/// selected entries (`dead_products`).
 ///
 /// Defaults follow dictionary_learning; the fields below `alpha` and `k` that differ between
 /// published trainers reproduce those trainers (see docs/concepts/dead_latents.md).
 struct aux_k {
   double alpha = 1.0 / 32;
-  std::size_t k = 0;                    ///< 0: half the width of a row
-  std::int64_t dead_after = 500'000;    ///< tokens without firing; dead means at least this many
-  double fired_above = 0;               ///< a latent fires when its value exceeds this
+  std::size_t k = 0;                  ///< 0: half the width of a row
+  std::int64_t dead_after = 500'000;  ///< tokens without firing; dead means at least this many
+  double fired_above = 0;             ///< a latent fires when its value exceeds this
 
   enum class scaling {
     residual_variance,  ///< / sum |r - mean(r)|^2 (OpenAI, dictionary_learning)
@@ -40,12 +40,12 @@ struct aux_k {
     averaged            ///< mean over rows and dimensions (matryoshka_sae, InterProt)
   };
   scaling scale = scaling::residual_variance;
-  bool count_first = true;          ///< this batch's firing decides who is dead in it
-  bool detach_residual = true;      ///< no gradient through r into the main reconstruction
-  bool positive = true;             ///< relu on the dead latents' values
-  bool reaches_encoder = true;      ///< gradients flow into encoder rows and biases
-  bool ramp = false;                ///< times min(dead / (d / 2), 1)
-  bool with_bias = false;           ///< r' contains decoder bias and row mean (InterProt)
+  bool count_first = true;      ///< this batch's firing decides who is dead in it
+  bool detach_residual = true;  ///< no gradient through r into the main reconstruction
+  bool positive = true;         ///< relu on the dead latents' values
+  bool reaches_encoder = true;  ///< gradients flow into encoder rows and biases
+  bool ramp = false;            ///< times min(dead / (d / 2), 1)
+  bool with_bias = false;       ///< r' contains decoder bias and row mean (InterProt)
 
   template <class B>
   struct state {
@@ -91,12 +91,12 @@ struct aux_k {
   template <class B>
   struct inputs {
     const sae_parameters<B>& parameters;
-    const_view<B> centred;          ///< [m, d_in]
-    const_view<B> target;           ///< [m, d] what the main reconstruction aims at
-    const_view<B> residual;         ///< [m, d] r = target - result
-    const_view<B> row_weights;      ///< [1, m] squared deviations for losses at raw scale, or empty
-    const_view<B> row_offset;       ///< [1, m] mean / deviation for `with_bias`, or empty
-    const_view<B> row_lengths;      ///< [1, F] when selection ranks by a_i |w_i|, or empty
+    const_view<B> centred;      ///< [m, d_in]
+    const_view<B> target;       ///< [m, d] what the main reconstruction aims at
+    const_view<B> residual;     ///< [m, d] r = target - result
+    const_view<B> row_weights;  ///< [1, m] squared deviations for losses at raw scale, or empty
+    const_view<B> row_offset;   ///< [1, m] mean / deviation for `with_bias`, or empty
+    const_view<B> row_lengths;  ///< [1, F] when selection ranks by a_i |w_i|, or empty
     reconstruction<B>* result = nullptr;  ///< for the residuals of prefixes
     dead_columns<B>* seen = nullptr;      ///< pre-activations kept elsewhere than in the state
   };
@@ -116,8 +116,8 @@ struct aux_k {
     s.seen.take(be, pre);
   }
 
-  /// Counts the dead. To count is to wait for the device, so where all latents have fired lately, the
-  /// next count comes when the first of them can be dead.
+  /// Counts the dead. To count is to wait for the device, so where all latents have fired lately,
+  /// the next count comes when the first of them can be dead.
   template <class B>
   bool find(B& be, state<B>& s) const {
     s.dead_count = 0;
@@ -126,7 +126,8 @@ struct aux_k {
     s.dead_count = be.ids_where(since, dead_after, s.ids.all());
     if (s.dead_count > 0) return true;
     const std::int64_t margin = dead_after / 4;
-    if (be.ids_where(since, dead_after - margin, s.ids.all()) == 0) s.next_check = s.tokens + margin;
+    if (be.ids_where(since, dead_after - margin, s.ids.all()) == 0)
+      s.next_check = s.tokens + margin;
     return false;
   }
 
@@ -148,8 +149,8 @@ struct aux_k {
     s.rows.reshape(be, 3, m);
     s.products.choose(s.z);
     s.products.forward(be, s.z, s.dead.decoder,
-                       with_bias ? const_view<B>(in.parameters.decoder_bias) : const_view<B>(),
-                       aim, loss, s.g.all(), s.rows.all());
+                       with_bias ? const_view<B>(in.parameters.decoder_bias) : const_view<B>(), aim,
+                       loss, s.g.all(), s.rows.all());
     be.add_sum(const_view<B>(s.rows).row_range(1, 1), slot);
   }
 
@@ -173,9 +174,7 @@ struct aux_k {
       s.gradient.encoder_bias.reshape(be, 1, padded);
     }
     s.products.backward(be, s.z, s.g, in.centred, reaches_encoder, s.gradient);
-    const auto living = [&](const auto& g) {
-      return const_view<B>(g).row_range(0, s.dead_count);
-    };
+    const auto living = [&](const auto& g) { return const_view<B>(g).row_range(0, s.dead_count); };
     be.scatter_add_rows(living(s.gradient.decoder), ids, gradient.decoder);
     if (reaches_encoder) {
       be.scatter_add_rows(living(s.gradient.encoder), ids, gradient.encoder);
@@ -299,4 +298,4 @@ struct aux_k {
   }
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

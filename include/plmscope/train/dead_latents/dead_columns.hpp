@@ -50,8 +50,9 @@ struct copy_placed_columns {
 }  // namespace dead_columns_detail
 
 /// Pre-activations of the latents that may turn out dead, kept from the tiles as the encoder makes
-/// them, so that nothing computes them again. Who is dead is known only after a batch has fired, but
-/// it is some of those that were silent for long before it. Memory: [m, expected], at most twice.
+/// them, so that nothing computes them again. Who is dead is known only after a batch has fired,
+/// but it is some of those that were silent for long before it. Memory: [m, expected], at most
+/// twice.
 template <class B>
 class dead_columns {
  public:
@@ -76,10 +77,10 @@ class dead_columns {
   /// The next rows of pre-activations [.., F].
   void take(B& be, const_view<B> pre) {
     if (expected_ == 0) return;
-    be.entries(pre.rows(), expected_,
-               dead_columns_detail::copy_columns<real>{pre.data(), pre.stride(), ids_.data(),
-                                                       values_.data() + rows_ * expected_,
-                                                       expected_});
+    be.entries(
+        pre.rows(), expected_,
+        dead_columns_detail::copy_columns<real>{pre.data(), pre.stride(), ids_.data(),
+                                                values_.data() + rows_ * expected_, expected_});
     rows_ += pre.rows();
   }
 
@@ -90,10 +91,10 @@ class dead_columns {
   const_view<B> pick(B& be, const_view<B, std::uint32_t> ids) {
     if (ids.cols() == expected_) return values_;
     picked_.reshape(be, rows_, ids.cols());
-    be.entries(rows_, ids.cols(),
-               dead_columns_detail::copy_placed_columns<real>{values_.data(), expected_, ids.data(),
-                                                              place_.data(), picked_.data(),
-                                                              ids.cols()});
+    be.entries(
+        rows_, ids.cols(),
+        dead_columns_detail::copy_placed_columns<real>{values_.data(), expected_, ids.data(),
+                                                       place_.data(), picked_.data(), ids.cols()});
     return picked_;
   }
 

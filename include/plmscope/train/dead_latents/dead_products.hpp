@@ -50,9 +50,9 @@ struct row_figures {
 
 }  // namespace dead_products_detail
 
-/// The four products of a pass over a small dictionary (reconstruction, derivative of the codes, both
-/// weight gradients), from sparse codes or from a dense block with zeros where nothing was selected:
-/// the same numbers to rounding, at another cost.
+/// The four products of a pass over a small dictionary (reconstruction, derivative of the codes,
+/// both weight gradients), from sparse codes or from a dense block with zeros where nothing was
+/// selected: the same numbers to rounding, at another cost.
 template <class B>
 class dead_products {
  public:
@@ -67,25 +67,24 @@ class dead_products {
 
   /// The one rule. A dense product multiplies by every zero but runs at the processor's full rate;
   /// the sums over sparse codes take `sparse_cost` times as long for each entry. Both ways do four
-  /// products of the same width, so neither rows nor width matter. Measured on Zen 5 with oneDNN: the
-  /// same time where 43 % of the places have entries (docs/concepts/dead_latents.md). For a device it
-  /// is an estimate from what its kernels read.
+  /// products of the same width, so neither rows nor width matter. Measured on Zen 5 with oneDNN:
+  /// the same time where 43 % of the places have entries (docs/concepts/dead_latents.md). For a
+  /// device it is an estimate from what its kernels read.
   static constexpr double sparse_cost = B::on_host ? 2.3 : 8.0;
   static bool dense_pays(std::size_t rows, std::size_t entries, std::size_t features) noexcept {
     return entries > 0 && sparse_cost * static_cast<double>(entries) >=
                               static_cast<double>(rows) * static_cast<double>(features);
   }
 
-  /// Decides for these codes; entries are what is known without waiting, on a device an upper bound.
-  void choose(const codes<B>& z) {
-    dense_ = dense_pays(z.rows(), z.entries(), z.features());
-  }
+  /// Decides for these codes; entries are what is known without waiting, on a device an upper
+  /// bound.
+  void choose(const codes<B>& z) { dense_ = dense_pays(z.rows(), z.entries(), z.features()); }
   bool dense() const noexcept { return dense_; }
   /// For tests and measurements.
   void choose(bool dense) noexcept { dense_ = dense; }
 
-  /// g [m, d] and rows [3, m] as in `reconstruct` (backend/primitives.hpp), for z over the first rows
-  /// of `decoder` [padded, d]; the rest of them are zero. Keeps the derivatives of the codes.
+  /// g [m, d] and rows [3, m] as in `reconstruct` (backend/primitives.hpp), for z over the first
+  /// rows of `decoder` [padded, d]; the rest of them are zero. Keeps the derivatives of the codes.
   template <class Loss>
   void forward(B& be, const codes<B>& z, const_view<B> decoder, const_view<B> bias,
                const_view<B> target, const Loss& loss, view<B> g, view<B> rows) {
@@ -104,20 +103,20 @@ class dead_products {
     be.gemm_nn(codes_, decoder, g, real{-1});  // e = z D - y
     if (!bias.empty()) be.add_row(g, bias);
     be.row_dots(g, g, rows.row_range(0, 1));
-    be.entries(1, m, row_figures<real, Loss>{loss, rows.row_data(0), rows.row_data(1),
-                                             rows.row_data(2)});
+    be.entries(1, m,
+               row_figures<real, Loss>{loss, rows.row_data(0), rows.row_data(1), rows.row_data(2)});
     zeros_.reshape(be, 1, m);
     be.fill(zeros_.all(), real{0});
     be.affine_rows(g, zeros_, rows.row_range(2, 1), g);
     pull_.reshape(be, m, width);
-    be.gemm_nt(g, decoder, pull_);             // dL / dz = g D^T where z was selected, else 0
+    be.gemm_nt(g, decoder, pull_);  // dL / dz = g D^T where z was selected, else 0
     be.each_entry(z, from_dense<real>{pull_.data(), width, dz_.data()});
     be.fill(pull_.all(), real{0});
     be.each_entry(z, to_dense<real>{dz_.data(), pull_.data(), width});
   }
 
-  /// Gradients of the z.features() first rows; `gradient` has as many rows as the decoder had. Without
-  /// `encoder` only the decoder's.
+  /// Gradients of the z.features() first rows; `gradient` has as many rows as the decoder had.
+  /// Without `encoder` only the decoder's.
   void backward(B& be, const codes<B>& z, const_view<B> g, const_view<B> x, bool encoder,
                 sae_parameters<B>& gradient) {
     if (dense_) {
