@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Time of one training step of every architecture as a multiple of TopK's (d 1280, F 10,240, 64
-// latents a row, batch 2,048), beside PyTorch
+// latents a row, batch 2,048), beside PyTorch. AuxK runs with as many dead latents as asked for.
 #include "benchmarks/rival_process.hpp"
 #include "benchmarks/topk_stages.hpp"
 
@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -28,6 +29,26 @@ namespace {
 
 using namespace topk_step;
 using plmscope::unit_norm;
+
+/// What this benchmark is asked for beside the setting of a step.
+struct request {
+  std::string only;           ///< names separated by commas; empty: all
+  std::size_t dead = 0;       ///< dead latents of top_k_aux_k; 0: every tenth
+  std::size_t k_aux = 0;      ///< 0: half the width
+  bool by_processor = false;  ///< processor time of all threads instead of wall time
+
+  bool wants(const std::string& name) const {
+    return only.empty() || ("," + only + ",").find("," + name + ",") != std::string::npos;
+  }
+};
+
+/// Wall time; by processor that of all our threads, for machines that others use too.
+double time_of(const std::function<void()>& work, bool by_processor) {
+  if (!by_processor) return milliseconds(work);
+  const auto start = std::clock();
+  work();
+  return 1e3 * static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+}
 
 /// One architecture at work on the shared batches.
 struct contender {
@@ -71,18 +92,20 @@ contender make(std::string name, const setting& s, backend& be, std::vector<matr
           [all] { return all->training->metrics(); }};
 }
 
-std::vector<contender> contenders(const setting& s, backend& be, std::vector<matrix>& x,
-                                  const shared_start& start) {
+std::vector<contender> contenders(const setting& s, const request& asked, backend& be,
+                                  std::vector<matrix>& x, const shared_start& start) {
   const auto nothing = [](auto&) {};
   const auto t = static_cast<float>(start.threshold);
-  const auto dead_tenth = [&](auto& c) {  // as if every tenth latent had been silent for long
+  const auto some_dead = [&](auto& c) {  // as if some latents, evenly spread, were silent for long
+    const std::size_t n = asked.dead == 0 ? (s.features + 9) / 10 : asked.dead;
     std::vector<std::int64_t> since(s.features, 0);
-    for (std::size_t f = 0; f < s.features; f += 10) since[f] = 10'000'000;
+    for (std::size_t i = 0; i < n; ++i) since[i * s.features / n] = 10'000'000;
     be.upload(std::span<const std::int64_t>(since), c.training->dead_state().since_fired.all());
     c.training->dead_state().next_check = 0;
     // and too small to be among the k largest
     auto& p = c.model.parameters();
-    for (std::size_t f = 0; f < s.features; f += 10) {
+    for (std::size_t f = 0; f < s.features; ++f) {
+      if (since[f] == 0) continue;
       p.encoder_bias.data()[f] = 0;
       for (std::size_t j = 0; j < s.d; ++j) p.encoder(f, j) *= 0.05f;
     }
@@ -106,32 +129,32 @@ std::vector<contender> contenders(const setting& s, backend& be, std::vector<mat
   }
   const plmscope::trainer<> plain;
   std::vector<contender> all;
-  all.push_back(make("top_k", s, be, x, start, plmscope::top_k{s.k}, plain, nothing));
+  const auto add = [&](const std::string& name, auto... rest) {
+    if (asked.wants(name) || all.empty()) all.push_back(make(name, s, be, x, start, rest...));
+  };
+  add("top_k", plmscope::top_k{s.k}, plain, nothing);
   if (backend::computes(plmscope::product_precision::bf16)) {
-    all.push_back(make("top_k_bf16", s, be, x, start, plmscope::top_k{s.k}, plain, nothing,
-                       plmscope::product_precision::bf16));
+    add("top_k_bf16", plmscope::top_k{s.k}, plain, nothing, plmscope::product_precision::bf16);
   }
-  all.push_back(
-      make("batch_top_k", s, be, x, start, plmscope::batch_top_k{.k = k}, plain, nothing));
-  all.push_back(
-      make("jump_relu", s, be, x, start, plmscope::jump_relu{.bandwidth = start.threshold / 10},
-           plmscope::trainer{.penalty = plmscope::l0_penalty{.weight = {1e-3}}}, thresholds));
-  all.push_back(
-      make("relu_l1", s, be, x, start, plmscope::relu{},
-           plmscope::trainer{.penalty =
-                                 plmscope::l1_penalty{.weight = {1e-3},
-                                                      .length = plmscope::penalised_length::none}},
-           shift));
-  all.push_back(make("gated", s, be, x, start, plmscope::gated{},
-                     plmscope::trainer{.penalty = plmscope::l1_penalty{.weight = {1e-3}},
-                                       .dead = plmscope::aux_k{.alpha = 0}},
-                     gates));
-  all.push_back(make("group_max", s, be, x, start, plmscope::group_max{s.k}, plain, nothing));
-  all.push_back(make("top_k_aux_k", s, be, x, start, plmscope::top_k{s.k}, plain, dead_tenth));
-  all.push_back(make("matryoshka", s, be, x, start, plmscope::top_k{s.k},
-                     plmscope::trainer{.plan = plmscope::matryoshka{ends}}, nothing));
-  all.push_back(make("batch_matryoshka", s, be, x, start, plmscope::batch_top_k{.k = k},
-                     plmscope::trainer{.plan = plmscope::matryoshka{ends}}, nothing));
+  add("batch_top_k", plmscope::batch_top_k{.k = k}, plain, nothing);
+  add("jump_relu", plmscope::jump_relu{.bandwidth = start.threshold / 10},
+      plmscope::trainer{.penalty = plmscope::l0_penalty{.weight = {1e-3}}}, thresholds);
+  add("relu_l1", plmscope::relu{},
+      plmscope::trainer{
+          .penalty =
+              plmscope::l1_penalty{.weight = {1e-3}, .length = plmscope::penalised_length::none}},
+      shift);
+  add("gated", plmscope::gated{},
+      plmscope::trainer{.penalty = plmscope::l1_penalty{.weight = {1e-3}},
+                        .dead = plmscope::aux_k{.alpha = 0}},
+      gates);
+  add("group_max", plmscope::group_max{s.k}, plain, nothing);
+  add("top_k_aux_k", plmscope::top_k{s.k},
+      plmscope::trainer{.dead = plmscope::aux_k{.k = asked.k_aux}}, some_dead);
+  add("matryoshka", plmscope::top_k{s.k}, plmscope::trainer{.plan = plmscope::matryoshka{ends}},
+      nothing);
+  add("batch_matryoshka", plmscope::batch_top_k{.k = k},
+      plmscope::trainer{.plan = plmscope::matryoshka{ends}}, nothing);
   return all;
 }
 
@@ -162,7 +185,7 @@ double seconds_of(rival_process& rival, const std::string& name) {
   return std::strtod(rival.ask("time " + name).c_str(), nullptr);
 }
 
-int compare(const setting& s) {
+int compare(const setting& s, const request& asked) {
   backend be(s.threads);
   std::vector<matrix> x;
   const shared_start start = begin(s, be, x);
@@ -185,7 +208,7 @@ int compare(const setting& s) {
     std::printf("%s\n", rival->ask("about").c_str());
   }
   bind_threads(be.pool());
-  auto all = contenders(s, be, x, start);
+  auto all = contenders(s, asked, be, x, start);
   for (auto& c : all) {
     c.step();
     const auto m = c.metrics();
@@ -210,7 +233,9 @@ int compare(const setting& s) {
     for (auto& c : all) {
       c.step();
       std::vector<double> here;
-      for (std::size_t i = 0; i < s.steps; ++i) here.push_back(milliseconds(c.step));
+      for (std::size_t i = 0; i < s.steps; ++i) {
+        here.push_back(time_of(c.step, asked.by_processor));
+      }
       c.ms.push_back(median(here));
       if (rival) {
         const double theirs = seconds_of(*rival, c.name);
@@ -230,18 +255,28 @@ int compare(const setting& s) {
   return 0;
 }
 
-bool parse(int argc, char** argv, setting& s) {
+bool parse(int argc, char** argv, setting& s, request& asked) {
   const std::vector<std::pair<std::string, std::size_t*>> known{{"--d", &s.d},
                                                                 {"--features", &s.features},
                                                                 {"--k", &s.k},
                                                                 {"--batch", &s.batch},
                                                                 {"--rounds", &s.rounds},
                                                                 {"--steps", &s.steps},
-                                                                {"--threads", &s.threads}};
+                                                                {"--threads", &s.threads},
+                                                                {"--dead", &asked.dead},
+                                                                {"--k-aux", &asked.k_aux}};
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
     if (name == "--alone") {
       s.alone = true;
+      continue;
+    }
+    if (name == "--processor-time") {
+      asked.by_processor = s.alone = true;
+      continue;
+    }
+    if (name == "--only" && i + 1 < argc) {
+      asked.only = argv[++i];
       continue;
     }
     const auto at =
@@ -256,16 +291,18 @@ bool parse(int argc, char** argv, setting& s) {
 
 int main(int argc, char** argv) {
   setting s;
+  request asked;
   s.rounds = 5;
   s.steps = 3;
-  if (!parse(argc, argv, s)) {
+  if (!parse(argc, argv, s, asked)) {
     std::fprintf(stderr,
                  "sparsifier_step [--d N] [--features N] [--k N] [--batch N] [--rounds N] "
-                 "[--steps N] [--threads N] [--alone: without the rival]\n");
+                 "[--steps N] [--threads N] [--alone: without the rival] [--only NAME,..] "
+                 "[--dead N] [--k-aux N] [--processor-time: of all threads, without the rival]\n");
     return 2;
   }
   try {
-    return compare(s);
+    return compare(s, asked);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "%s\n", e.what());
     return 1;

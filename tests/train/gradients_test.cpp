@@ -41,6 +41,9 @@ numbers random_numbers(std::size_t n, std::uint64_t stream, double scale, double
   return v;
 }
 
+/// So large a k_aux that AuxK takes dense products.
+constexpr std::size_t many = 40;
+
 problem make_problem(kind loss, bool layer_norm, const aux_k& aux) {
   problem q{.loss = loss, .layer_norm = layer_norm, .aux = aux};
   q.x = random_numbers(q.m * q.d, 1, 1.5, 0.7);
@@ -56,6 +59,7 @@ struct step_result {
   parameters gradient;
   plmscope::training_metrics metrics;
   std::vector<std::uint32_t> chosen;
+  bool dense = false;  ///< AuxK's products
 };
 
 template <class Loss>
@@ -89,6 +93,7 @@ step_result one_step(const problem& q, const parameters& p, Loss loss, bool trai
   run.step(x, 0.0);
   step_result out;
   out.metrics = run.metrics();
+  out.dense = run.dead_state().products.dense();
   const auto& z = run.last_codes();
   out.chosen = plmscope::to_host(be, z).ids;
   i = 0;
@@ -150,6 +155,7 @@ void check_against_differences(const problem& q) {
   CHECK(ours.metrics.loss == doctest::Approx(base.total()).epsilon(1e-12));
   CHECK(ours.metrics.aux_loss == doctest::Approx(base.aux).epsilon(1e-12));
   if (q.aux.alpha != 0) CHECK(base.aux > 0);
+  CHECK(ours.dense == (q.aux.k == many));
 
   constexpr double h = 1e-5;
   std::size_t skipped = 0;
@@ -207,9 +213,11 @@ void over_problems(const F& f) {
   for (const scaling scale : {scaling::residual_variance, scaling::row_residual,
                               scaling::target_variance, scaling::summed, scaling::averaged}) {
     for (const bool detached : {true, false}) {
-      const aux_k aux{.alpha = 0.7, .k = 4, .scale = scale, .detach_residual = detached};
-      tell(make_problem(kind::summed, false, aux));
-      tell(make_problem(kind::raw_summed, true, aux));
+      for (const std::size_t k : {std::size_t{4}, many}) {  // sums over sparse codes, and dense products
+        const aux_k aux{.alpha = 0.7, .k = k, .scale = scale, .detach_residual = detached};
+        tell(make_problem(kind::summed, false, aux));
+        tell(make_problem(kind::raw_summed, true, aux));
+      }
     }
   }
 }

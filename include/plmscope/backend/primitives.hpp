@@ -137,6 +137,9 @@ enum class epilogue {
 
 /// Selection order of TopK: largest values first; keeps positive values (so z = relu(a)).
 struct by_value {
+  /// What it keeps stands before what it does not: nothing else need be ranked. An order without
+  /// this word may keep what it likes.
+  static constexpr bool keeps_the_first = true;
   template <class T>
   PLMSCOPE_HD static constexpr T key(T a) noexcept {
     return a;
@@ -149,6 +152,7 @@ struct by_value {
 
 /// Largest magnitudes first; keeps every non-zero value with its sign.
 struct by_magnitude {
+  static constexpr bool keeps_the_first = true;
   template <class T>
   PLMSCOPE_HD static constexpr T key(T a) noexcept {
     return a < T{0} ? -a : a;
@@ -161,6 +165,7 @@ struct by_magnitude {
 
 /// Largest values first, whatever their sign; keeps them all.
 struct by_raw_value {
+  static constexpr bool keeps_the_first = true;
   template <class T>
   PLMSCOPE_HD static constexpr T key(T a) noexcept {
     return a;

@@ -156,6 +156,13 @@ concept has_dead_loss =
       { d.residual_pull(s) } -> std::convertible_to<const_view<B>>;
       d.backward(be, in, s, gradient, sums);
     };
+/// May be left out: wants to see the encoder's tiles of pre-activations.
+template <class D, class B>
+concept sees_tiles = has_state<D, B> && requires(const D& d, B& be, const_view<B> pre,
+                                                 typename D::template state<B>& s) {
+  d.expect(be, std::size_t{}, s);
+  d.see(be, pre, s);
+};
 
 // Upkeep
 template <class U, class Run, class B>

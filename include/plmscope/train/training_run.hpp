@@ -147,6 +147,11 @@ class training_run {
   std::int64_t tokens() const noexcept { return tokens_; }
 
  private:
+  /// Tiles are shown to the dead-latent policy where they are whole pre-activations.
+  static constexpr bool dead_sees =
+      train_concepts::sees_tiles<dead_type, backend_type> &&
+      sae_concepts::adds_encoder_bias<typename Sae::sparsifier_type>;
+
   enum : std::size_t { slot_aux, slot_second, slot_norm, slot_clip, slot_main, slot_l0, slot_count };
   using cmat = const_view<backend_type>;
 
@@ -206,7 +211,9 @@ class training_run {
     z_.clear(be_, model_.features());
     policies_.extra.clear(be_, model_.features(), extra_);
     const selection<backend_type> in{model_.parameters(), centred_.rows(), model_.rank_scale()};
+    if constexpr (dead_sees) policies_.dead.expect(be_, centred_.rows(), dead_);
     model_.for_each_tile(centred_, [&](cmat pre) {
+      if constexpr (dead_sees) policies_.dead.see(be_, pre, dead_);
       sparsify_.candidates(be_, model_.sparsifier(), pre, in, z_);
       policies_.extra.select(be_, model_.sparsifier(), pre, in, extra_);
     });
@@ -254,7 +261,7 @@ class training_run {
 
   typename dead_type::template inputs<backend_type> dead_inputs(cmat residual = {}) {
     return {model_.directions(), centred_,      target_,              residual,
-            cmat(weights_),      cmat(offset_), model_.rank_scale(),   &result_};
+            cmat(weights_),      cmat(offset_), model_.rank_scale(),   &result_, {}};
   }
 
   bool dead_loss() {

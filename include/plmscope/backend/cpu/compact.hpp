@@ -56,6 +56,17 @@ struct kept_above {
 #endif
 };
 template <class Order, class Real>
+struct kept_from {
+  Real bound;
+  static Real key(Real a) noexcept { return kept_key<Order>(a); }
+  bool operator()(std::size_t, Real key) const noexcept { return key >= bound; }
+#if defined(__AVX512F__)
+  __mmask16 sixteen(std::size_t, __m512 key) const noexcept {
+    return _mm512_cmp_ps_mask(key, _mm512_set1_ps(bound), _CMP_GE_OQ);
+  }
+#endif
+};
+template <class Order, class Real>
 struct kept_above_each {
   const Real* bounds;
   static Real key(Real a) noexcept { return kept_key<Order>(a); }

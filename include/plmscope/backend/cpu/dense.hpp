@@ -208,19 +208,27 @@ void gemm_tn(thread_pool& pool, A a, A b, C c, Real beta) {
     const std::size_t rows = std::min(row_quantum, c.rows() - first);
     auto& in = gemm_scratch<Real>(0);
     auto& out = gemm_scratch<Real>(1);
-    in.assign(a.rows() * row_quantum, Real{0});
-    out.assign(row_quantum * n, Real{0});
+    if (rows < row_quantum) {
+      in.assign(a.rows() * row_quantum, Real{0});
+    } else if (in.size() < a.rows() * row_quantum) {
+      in.resize(a.rows() * row_quantum);
+    }
     for (std::size_t r = 0; r < a.rows(); ++r) {
       std::copy_n(a.row_data(r) + first, rows, in.data() + r * row_quantum);
     }
+    const auto product = [&](Real* to, std::size_t stride) {
+      Gemm::template product<Real>(true, false, row_quantum, n, a.rows(), in.data(), row_quantum,
+                                   b.data(), b.stride(), beta, to, stride);
+    };
+    if (rows == row_quantum) return product(c.row_data(first), c.stride());
+    out.assign(row_quantum * c.stride(), Real{0});
     if (beta != Real{0}) {
       for (std::size_t r = 0; r < rows; ++r)
-        std::copy_n(c.row_data(first + r), n, out.data() + r * n);
+        std::copy_n(c.row_data(first + r), n, out.data() + r * c.stride());
     }
-    Gemm::template product<Real>(true, false, row_quantum, n, a.rows(), in.data(), row_quantum,
-                                 b.data(), b.stride(), beta, out.data(), n);
+    product(out.data(), c.stride());
     for (std::size_t r = 0; r < rows; ++r)
-      std::copy_n(out.data() + r * n, n, c.row_data(first + r));
+      std::copy_n(out.data() + r * c.stride(), n, c.row_data(first + r));
   });
 }
 

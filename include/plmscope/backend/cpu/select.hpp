@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/cpu/compact.hpp>
 #include <plmscope/core/thread_pool.hpp>
 #include <plmscope/core/view.hpp>
 
@@ -24,6 +25,7 @@ template <class Real>
 struct select_scratch {
   std::vector<Real> maxima;
   std::vector<std::uint32_t> candidates;
+  std::vector<Real> values;
 };
 
 /// The k-th largest of `n` values, none of them NaN: a bisection over their ordered bit patterns.
@@ -109,13 +111,60 @@ std::size_t collect(const Real* row, std::size_t n, Real bound, std::vector<std:
   return static_cast<std::size_t>(to - out.data());
 }
 
+/// For a k that is a large part of the row: ranks what the order keeps, if that is more than k.
+template <class Order, class Real>
+std::size_t top_k_of_kept(const Real* row, std::size_t n, std::size_t k, std::uint32_t* ids,
+                          Real* values, select_scratch<Real>& scratch) {
+  auto& found = scratch.candidates;
+  auto& kept_values = scratch.values;
+  if (found.size() < n + compact_spill) found.resize(n + compact_spill);
+  if (kept_values.size() < n + compact_spill) kept_values.resize(n + compact_spill);
+  std::size_t count =
+      compact_row(row, every_feature{}, n, kept<Order>{}, found.data(), kept_values.data());
+  if (count > k) {
+    auto& keys = scratch.maxima;
+    keys.resize(count);
+    for (std::size_t e = 0; e < count; ++e) keys[e] = Order::key(kept_values[e]);
+    const Real last = kth_largest(keys.data(), count, k);
+    std::size_t above = 0;
+    std::size_t equals = 0;
+    for (const Real key : keys) {
+      above += static_cast<std::size_t>(key > last);
+      equals += static_cast<std::size_t>(key == last);
+    }
+    if (equals == 1 || above + equals == k) {
+      count = compact_row(kept_values.data(), listed_features{found.data()}, count,
+                          kept_from<Order, Real>{last}, found.data(), kept_values.data());
+    } else {  // of its equals those of the lowest index
+      equals = k - above;
+      std::size_t to = 0;
+      for (std::size_t e = 0; e < count; ++e) {
+        const bool equal = keys[e] == last && equals > 0;
+        equals -= static_cast<std::size_t>(equal);
+        found[to] = found[e];
+        kept_values[to] = kept_values[e];
+        to += static_cast<std::size_t>(keys[e] > last || equal);
+      }
+      count = to;
+    }
+  }
+  std::copy_n(found.data(), count, ids);
+  std::copy_n(kept_values.data(), count, values);
+  return count;
+}
+
 /// Writes the selected entries of one row, ids ascending, and returns how many (at most k).
 template <class Order, class Real>
 std::size_t top_k_row(const Real* row, std::size_t n, std::size_t k, std::uint32_t* ids,
                       Real* values, select_scratch<Real>& scratch) {
   auto& found = scratch.candidates;
-  std::size_t count =
-      collect<Order>(row, n, lower_bound_of_kth<Order>(row, n, k, scratch.maxima), found);
+  const Real bound = lower_bound_of_kth<Order>(row, n, k, scratch.maxima);
+  if constexpr (requires { Order::keeps_the_first; }) {
+    if (bound == -std::numeric_limits<Real>::infinity()) {
+      return top_k_of_kept<Order>(row, n, k, ids, values, scratch);
+    }
+  }
+  std::size_t count = collect<Order>(row, n, bound, found);
   if (count > k) {  // all above the k-th, then its equals from the lowest index on
     auto& keys = scratch.maxima;
     keys.resize(count);
@@ -175,4 +224,4 @@ void top_k_rows(thread_pool& pool, Backend& be, C pre, std::size_t k, Order, Cod
 }
 
 }  // namespace cpu_kernels
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -39,30 +39,47 @@ struct simd {
   }
 };
 
-/// Inner product in a fixed order (four running vectors, then the tail).
-template <class Real>
-inline Real dot(const Real* a, const Real* b, std::size_t n) noexcept {
+/// Inner products of `a` with several rows, out[i] = <a, rows[i]>, each in the same fixed order
+/// (four running vectors, then the tail): what stands beside a row changes no bit of it.
+template <std::size_t Rows, class Real>
+[[gnu::always_inline]] inline void dots(const Real* a, const Real* const* rows, std::size_t n,
+                                        Real* out) noexcept {
   using s = simd<Real>;
-  typename s::vec sum[4] = {};
-  std::size_t i = 0;
-  for (; i + 4 * s::lanes <= n; i += 4 * s::lanes) {
+  typename s::vec sum[Rows][4] = {};
+  std::size_t j = 0;
+  for (; j + 4 * s::lanes <= n; j += 4 * s::lanes) {
     for (std::size_t u = 0; u < 4; ++u) {
-      typename s::vec x, y;
-      s::load(x, a + i + u * s::lanes);
-      s::load(y, b + i + u * s::lanes);
-      sum[u] += x * y;
+      typename s::vec x;
+      s::load(x, a + j + u * s::lanes);
+      for (std::size_t i = 0; i < Rows; ++i) {
+        typename s::vec y;
+        s::load(y, rows[i] + j + u * s::lanes);
+        sum[i][u] += x * y;
+      }
     }
   }
-  for (; i + s::lanes <= n; i += s::lanes) {
-    typename s::vec x, y;
-    s::load(x, a + i);
-    s::load(y, b + i);
-    sum[0] += x * y;
+  for (; j + s::lanes <= n; j += s::lanes) {
+    typename s::vec x;
+    s::load(x, a + j);
+    for (std::size_t i = 0; i < Rows; ++i) {
+      typename s::vec y;
+      s::load(y, rows[i] + j);
+      sum[i][0] += x * y;
+    }
   }
-  sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-  Real result = s::total(sum[0]);
-  for (; i < n; ++i) result += a[i] * b[i];
-  return result;
+  for (std::size_t i = 0; i < Rows; ++i) {
+    const typename s::vec all = (sum[i][0] + sum[i][1]) + (sum[i][2] + sum[i][3]);
+    out[i] = s::total(all);
+    for (std::size_t k = j; k < n; ++k) out[i] += a[k] * rows[i][k];
+  }
+}
+
+/// Inner product.
+template <class Real>
+inline Real dot(const Real* a, const Real* b, std::size_t n) noexcept {
+  Real out;
+  dots<1>(a, &b, n, &out);
+  return out;
 }
 
 /// out[j] (+)= sum_e weight(e) * row(e)[j] for columns [first, first + Vectors * lanes): running
@@ -109,4 +126,4 @@ inline void add_weighted_sum(std::size_t n, std::size_t d, const Weight& weight,
 }
 
 }  // namespace cpu_kernels
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

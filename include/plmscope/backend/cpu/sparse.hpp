@@ -2,6 +2,7 @@
 #pragma once
 
 #include <plmscope/backend/cpu/simd.hpp>
+#include <plmscope/backend/cpu/streamed_sums.hpp>
 #include <plmscope/core/thread_pool.hpp>
 #include <plmscope/core/view.hpp>
 
@@ -40,20 +41,47 @@ struct code_row {
   }
 };
 
+template <class C, class Real>
+void start_row(C bias, std::size_t d, Real* out) {
+  if (bias.empty()) {
+    std::fill_n(out, d, Real{0});
+  } else {
+    std::copy_n(bias.data(), d, out);
+  }
+}
+
 template <class Codes, class C, class Real>
 void decode_row(const code_row<Codes>& z, C dictionary, C bias, Real* out) {
-  if (bias.empty()) {
-    std::fill_n(out, dictionary.cols(), Real{0});
-  } else {
-    std::copy_n(bias.data(), dictionary.cols(), out);
-  }
+  start_row(bias, dictionary.cols(), out);
   add_weighted_sum(
       z.size, dictionary.cols(), [&](std::size_t e) { return z.values[e]; },
       [&](std::size_t e) { return dictionary.row_data(z.ids[e]); }, out);
 }
 
+/// As `decode_row` for all rows, to the bit.
+template <class Codes, class C, class V>
+void decode_streamed(thread_pool& pool, const Codes& z, C dictionary, C bias, V out) {
+  using Real = typename V::value_type;
+  auto& sums = streamed_scratch<Real>();
+  sums.pack(pool, z.rows(), z.features(), z.offsets(), z.ids(),
+            [&](std::size_t e) { return z.values()[e]; });
+  for_blocks(pool, z.rows(),
+             [&](std::size_t r) { start_row(bias, dictionary.cols(), out.row_data(r)); });
+  sums.add(pool, dictionary, out);
+}
+template <class Codes>
+bool streams(const Codes& z) noexcept {
+  return streamed_sums<typename Codes::real>::pay(z.rows(), z.features(), z.entries());
+}
+
+template <class Codes>
+bool streams_dots(const Codes& z) noexcept {
+  return streams(z) && 4 * z.entries() >= z.rows() * z.features();
+}
+
 template <class Codes, class C, class V>
 void decode(thread_pool& pool, const Codes& z, C dictionary, C bias, V out) {
+  if (streams(z)) return decode_streamed(pool, z, dictionary, bias, out);
   for_blocks(pool, z.rows(), [&](std::size_t r) {
     decode_row(code_row<Codes>(z, r), dictionary, bias, out.row_data(r));
   });
@@ -64,10 +92,13 @@ void reconstruct(thread_pool& pool, const Codes& z, C dictionary, C bias, C targ
                  const RowLoss& loss, V gradient, V dz, V rows) {
   using Real = typename V::value_type;
   const std::size_t d = dictionary.cols();
+  const bool decoded = streams(z);
+  const bool dots_later = streams_dots(z);
+  if (decoded) decode_streamed(pool, z, dictionary, bias, gradient);
   for_blocks(pool, z.rows(), [&](std::size_t r) {
     const code_row<Codes> row(z, r);
     Real* g = gradient.row_data(r);
-    decode_row(row, dictionary, bias, g);
+    if (!decoded) decode_row(row, dictionary, bias, g);
     const Real* y = target.row_data(r);
     for (std::size_t j = 0; j < d; ++j) g[j] -= y[j];
     const Real sse = dot(g, g, d);
@@ -76,14 +107,16 @@ void reconstruct(thread_pool& pool, const Codes& z, C dictionary, C bias, C targ
     rows.row_data(1)[r] = loss.value(r, sse);
     rows.row_data(2)[r] = slope;
     for (std::size_t j = 0; j < d; ++j) g[j] *= slope;
-    for (std::size_t e = 0; e < row.size; ++e) {
+    for (std::size_t e = 0; !dots_later && e < row.size; ++e) {
       dz.data()[row.first + e] = dot(g, dictionary.row_data(row.ids[e]), d);
     }
   });
+  if (dots_later) streamed_dots(pool, z, C(gradient), dictionary, dz);
 }
 
 template <class Codes, class C, class V>
 void sampled_dot(thread_pool& pool, const Codes& z, C gradient, C dictionary, V dz) {
+  if (streams_dots(z)) return streamed_dots(pool, z, gradient, dictionary, dz);
   for_blocks(pool, z.rows(), [&](std::size_t r) {
     const code_row<Codes> row(z, r);
     for (std::size_t e = 0; e < row.size; ++e) {
@@ -160,9 +193,47 @@ void add_slab(const Transposed& by_feature, C weights, const Real* slab, std::si
 }
 
 template <class Transposed, class C, class V, class Real>
+void bias_gradient(const Transposed& by_feature, C dz, V d_bias, std::size_t first,
+                   std::size_t last, Real beta) {
+  for (std::size_t f = first; f < last; ++f) {
+    Real sum = beta == Real{0} ? Real{0} : beta * d_bias.data()[f];
+    for (auto e = by_feature.offsets()[f]; e < by_feature.offsets()[f + 1]; ++e) {
+      sum += dz.data()[by_feature.entries()[e]];
+    }
+    d_bias.data()[f] = sum;
+  }
+}
+
+/// As the slabs below, to the bit, for codes with entries in many places.
+template <class Transposed, class C, class V, class Real>
+void sparse_backward_streamed(thread_pool& pool, const Transposed& by_feature, C z, C dz,
+                              C gradient, C x, V d_decoder, V d_encoder, V d_bias, Real beta) {
+  auto& sums = streamed_scratch<Real>();
+  const auto add = [&](C weights, C from, V out) {
+    if (out.empty()) return;
+    sums.pack(pool, by_feature.features(), from.rows(), by_feature.offsets(), by_feature.rows(),
+              [&](std::size_t e) { return weights.data()[by_feature.entries()[e]]; });
+    for_blocks(pool, out.rows(), [&](std::size_t f) {
+      Real* row = out.row_data(f);
+      for (std::size_t j = 0; j < out.cols(); ++j)
+        row[j] = beta == Real{0} ? Real{0} : beta * row[j];
+    });
+    sums.add(pool, from, out);
+  };
+  add(z, gradient, d_decoder);
+  add(dz, x, d_encoder);
+  if (!d_bias.empty()) bias_gradient(by_feature, dz, d_bias, 0, by_feature.features(), beta);
+}
+
+template <class Transposed, class C, class V, class Real>
 void sparse_backward(thread_pool& pool, const Transposed& by_feature, C z, C dz, C gradient, C x,
                      V d_decoder, V d_encoder, V d_bias, Real beta) {
   const std::size_t features = by_feature.features();
+  const std::size_t rows = std::max(gradient.rows(), x.rows());
+  if (streamed_sums<Real>::pay(features, rows, dz.cols())) {
+    return sparse_backward_streamed(pool, by_feature, z, dz, gradient, x, d_decoder, d_encoder,
+                                    d_bias, beta);
+  }
   const std::size_t width = std::max(d_decoder.cols(), d_encoder.cols());
   const std::size_t slabs =
       std::max<std::size_t>(1, (width + slab_columns<Real> - 1) / slab_columns<Real>);
@@ -181,13 +252,7 @@ void sparse_backward(thread_pool& pool, const Transposed& by_feature, C z, C dz,
                last, beta);
     }
     if (encoder || column != 0 || d_bias.empty()) return;
-    for (std::size_t f = first; f < last; ++f) {
-      Real sum = beta == Real{0} ? Real{0} : beta * d_bias.data()[f];
-      for (auto e = by_feature.offsets()[f]; e < by_feature.offsets()[f + 1]; ++e) {
-        sum += dz.data()[by_feature.entries()[e]];
-      }
-      d_bias.data()[f] = sum;
-    }
+    bias_gradient(by_feature, dz, d_bias, first, last, beta);
   });
 }
 
@@ -209,4 +274,4 @@ std::size_t ids_where(Since since, std::int64_t at_least, Ids out) {
 }
 
 }  // namespace cpu_kernels
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

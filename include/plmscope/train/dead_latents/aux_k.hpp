@@ -6,8 +6,9 @@
 #include <plmscope/sae/parameters.hpp>
 #include <plmscope/sae/row_lengths.hpp>
 #include <plmscope/tensor/codes.hpp>
-#include <plmscope/tensor/codes_by_feature.hpp>
 #include <plmscope/tensor/matrix.hpp>
+#include <plmscope/train/dead_latents/dead_columns.hpp>
+#include <plmscope/train/dead_latents/dead_products.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/reconstruction.hpp>
 
@@ -19,16 +20,17 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 /// AuxK (Gao et al. 2024, appendix A.2): latents that have not fired for `dead_after` tokens try to
 /// reconstruct, k_aux at a time, what the living ones missed; loss alpha |r - r'|^2, scaled by the
-/// variance of r. Dead latents are gathered into a small dictionary, so the cost is that of an SAE
-/// with as many features as there are dead latents.
+/// variance of r. Dead latents are gathered into a small dictionary. Their pre-activations are
+/// those that the encoder has computed anyway; what is left to pay are four products over the
+/// selected entries (`dead_products`).
 ///
 /// Defaults follow dictionary_learning; the fields below `alpha` and `k` that differ between
 /// published trainers reproduce those trainers (see docs/concepts/dead_latents.md).
 struct aux_k {
   double alpha = 1.0 / 32;
-  std::size_t k = 0;                    ///< 0: half the width of a row
-  std::int64_t dead_after = 500'000;    ///< tokens without firing; dead means at least this many
-  double fired_above = 0;               ///< a latent fires when its value exceeds this
+  std::size_t k = 0;                  ///< 0: half the width of a row
+  std::int64_t dead_after = 500'000;  ///< tokens without firing; dead means at least this many
+  double fired_above = 0;             ///< a latent fires when its value exceeds this
 
   enum class scaling {
     residual_variance,  ///< / sum |r - mean(r)|^2 (OpenAI, dictionary_learning)
@@ -38,23 +40,24 @@ struct aux_k {
     averaged            ///< mean over rows and dimensions (matryoshka_sae, InterProt)
   };
   scaling scale = scaling::residual_variance;
-  bool count_first = true;          ///< this batch's firing decides who is dead in it
-  bool detach_residual = true;      ///< no gradient through r into the main reconstruction
-  bool positive = true;             ///< relu on the dead latents' values
-  bool reaches_encoder = true;      ///< gradients flow into encoder rows and biases
-  bool ramp = false;                ///< times min(dead / (d / 2), 1)
-  bool with_bias = false;           ///< r' contains decoder bias and row mean (InterProt)
+  bool count_first = true;      ///< this batch's firing decides who is dead in it
+  bool detach_residual = true;  ///< no gradient through r into the main reconstruction
+  bool positive = true;         ///< relu on the dead latents' values
+  bool reaches_encoder = true;  ///< gradients flow into encoder rows and biases
+  bool ramp = false;            ///< times min(dead / (d / 2), 1)
+  bool with_bias = false;       ///< r' contains decoder bias and row mean (InterProt)
 
   template <class B>
   struct state {
     matrix<std::int64_t, B> since_fired;  ///< [1, F] tokens
     matrix<std::uint32_t, B> ids;         ///< [1, F] dead ones first
-    sae_parameters<B> dead;               ///< the gathered sub-dictionary
+    sae_parameters<B> dead;               ///< the gathered sub-dictionary, with rows of zeros
     sae_parameters<B> gradient;
-    matrix<typename B::real, B> pre, residual, g, dz, rows, weights, work, lengths;
+    matrix<typename B::real, B> pre, residual, g, rows, weights, work, lengths;
     matrix<double, B> denominator;
     codes<B> z;
-    codes_by_feature<B> by_feature;
+    dead_columns<B> seen;
+    dead_products<B> products;
     std::size_t dead_count = 0;
     std::int64_t tokens = 0;      ///< observed so far
     std::int64_t next_check = 0;  ///< before this many tokens no latent can be dead
@@ -88,17 +91,33 @@ struct aux_k {
   template <class B>
   struct inputs {
     const sae_parameters<B>& parameters;
-    const_view<B> centred;          ///< [m, d_in]
-    const_view<B> target;           ///< [m, d] what the main reconstruction aims at
-    const_view<B> residual;         ///< [m, d] r = target - result
-    const_view<B> row_weights;      ///< [1, m] squared deviations for losses at raw scale, or empty
-    const_view<B> row_offset;       ///< [1, m] mean / deviation for `with_bias`, or empty
-    const_view<B> row_lengths;      ///< [1, F] when selection ranks by a_i |w_i|, or empty
+    const_view<B> centred;      ///< [m, d_in]
+    const_view<B> target;       ///< [m, d] what the main reconstruction aims at
+    const_view<B> residual;     ///< [m, d] r = target - result
+    const_view<B> row_weights;  ///< [1, m] squared deviations for losses at raw scale, or empty
+    const_view<B> row_offset;   ///< [1, m] mean / deviation for `with_bias`, or empty
+    const_view<B> row_lengths;  ///< [1, F] when selection ranks by a_i |w_i|, or empty
     reconstruction<B>* result = nullptr;  ///< for the residuals of prefixes
+    dead_columns<B>* seen = nullptr;      ///< pre-activations kept elsewhere than in the state
   };
 
-  /// Counts the dead. To count is to wait for the device, so where all latents have fired lately, the
-  /// next count comes when the first of them can be dead.
+  /// Before the forward pass on `rows` rows: says whose pre-activations `see` will keep. Waits for
+  /// the device, but only where a latent can be dead.
+  template <class B>
+  void expect(B& be, std::size_t rows, state<B>& s) const {
+    const std::int64_t more = count_first ? static_cast<std::int64_t>(rows) : 0;
+    s.seen.clear();
+    if (alpha == 0 || s.tokens + more < s.next_check) return;
+    s.seen.expect(be, s.since_fired, dead_after - more, rows);
+  }
+  /// The next tile of the encoder's pre-activations [.., F], biases in them.
+  template <class B>
+  void see(B& be, const_view<B> pre, state<B>& s) const {
+    s.seen.take(be, pre);
+  }
+
+  /// Counts the dead. To count is to wait for the device, so where all latents have fired lately,
+  /// the next count comes when the first of them can be dead.
   template <class B>
   bool find(B& be, state<B>& s) const {
     s.dead_count = 0;
@@ -107,7 +126,8 @@ struct aux_k {
     s.dead_count = be.ids_where(since, dead_after, s.ids.all());
     if (s.dead_count > 0) return true;
     const std::int64_t margin = dead_after / 4;
-    if (be.ids_where(since, dead_after - margin, s.ids.all()) == 0) s.next_check = s.tokens + margin;
+    if (be.ids_where(since, dead_after - margin, s.ids.all()) == 0)
+      s.next_check = s.tokens + margin;
     return false;
   }
 
@@ -115,45 +135,22 @@ struct aux_k {
   /// attached residual `residual_pull` is to be added to the gradient of the main result.
   template <class B>
   void forward(B& be, const inputs<B>& in, state<B>& s, view<B, double> slot) const {
-    using real = typename B::real;
     const std::size_t m = in.centred.rows();
     const std::size_t d = in.target.cols();
     const auto ids = const_view<B, std::uint32_t>(s.ids).col_range(0, s.dead_count);
-    gather(be, in.parameters, ids, s.dead);
-
     s.work.reshape(be, 1, m);
     s.weights.reshape(be, 1, m);
-    s.residual.reshape(be, m, d);
-    be.copy(in.residual, s.residual.all());
-    if (with_bias && !in.row_offset.empty()) subtract_offset(be, in.row_offset, s);
+    gather(be, in.parameters.decoder, ids, s.dead.decoder);
+    select(be, in, ids, std::min(k == 0 ? d / 2 : k, s.dead_count), s);
 
-    s.pre.reshape(be, m, s.dead_count);
-    be.gemm_nt(in.centred, s.dead.encoder, s.pre);
-    be.add_row(s.pre, s.dead.encoder_bias);
-    if (!in.row_lengths.empty()) {
-      s.lengths.reshape(be, 1, s.dead_count);
-      be.gather_rows(as_column(in.row_lengths), ids, as_column(s.lengths.all()));
-      be.scale_columns(s.pre, s.lengths);
-    }
-    s.z.clear(be, s.dead_count);
-    const std::size_t width = k == 0 ? d / 2 : k;
-    if (positive) {
-      be.top_k_rows(const_view<B>(s.pre), std::min(width, s.dead_count), by_value{}, s.z);
-    } else {
-      be.top_k_rows(const_view<B>(s.pre), std::min(width, s.dead_count), by_raw_value{}, s.z);
-    }
-    if (!in.row_lengths.empty()) {
-      be.reciprocal(real{1}, s.lengths, s.lengths);
-      be.each_entry(s.z, times_by_feature<real>{s.z.values(), s.lengths.data()});
-    }
-
-    const auto loss = row_loss(be, in, s, m, d);
+    const const_view<B> aim = this->aim(be, in, s);
+    const auto loss = row_loss(be, in, aim, s);
     s.g.reshape(be, m, d);
     s.rows.reshape(be, 3, m);
-    s.dz.reshape(be, 1, std::max<std::size_t>(s.z.entries(), 1));
-    be.reconstruct(s.z, s.dead.decoder,
-                   with_bias ? const_view<B>(in.parameters.decoder_bias) : const_view<B>(),
-                   const_view<B>(s.residual), loss, s.g, s.dz, s.rows);
+    s.products.choose(s.z);
+    s.products.forward(be, s.z, s.dead.decoder,
+                       with_bias ? const_view<B>(in.parameters.decoder_bias) : const_view<B>(), aim,
+                       loss, s.g.all(), s.rows.all());
     be.add_sum(const_view<B>(s.rows).row_range(1, 1), slot);
   }
 
@@ -170,14 +167,20 @@ struct aux_k {
                 view<B> sums) const {
     using real = typename B::real;
     const auto ids = const_view<B, std::uint32_t>(s.ids).col_range(0, s.dead_count);
-    reshape(be, s.gradient, s.dead_count, in.parameters);
-    be.transpose(s.z, s.by_feature);
-    be.sparse_backward(s.by_feature, const_view<B>(s.z.values(), 1, s.z.entries()), s.dz, s.g,
-                       in.centred, s.gradient.decoder, s.gradient.encoder, s.gradient.encoder_bias);
-    be.scatter_add_rows(s.gradient.decoder, ids, gradient.decoder);
+    const std::size_t padded = s.dead.decoder.rows();
+    s.gradient.decoder.reshape(be, padded, in.parameters.decoder.cols());
     if (reaches_encoder) {
-      be.scatter_add_rows(s.gradient.encoder, ids, gradient.encoder);
-      be.scatter_add_rows(as_column(const_view<B>(s.gradient.encoder_bias)), ids, as_column(sums));
+      s.gradient.encoder.reshape(be, padded, in.parameters.encoder.cols());
+      s.gradient.encoder_bias.reshape(be, 1, padded);
+    }
+    s.products.backward(be, s.z, s.g, in.centred, reaches_encoder, s.gradient);
+    const auto living = [&](const auto& g) { return const_view<B>(g).row_range(0, s.dead_count); };
+    be.scatter_add_rows(living(s.gradient.decoder), ids, gradient.decoder);
+    if (reaches_encoder) {
+      be.scatter_add_rows(living(s.gradient.encoder), ids, gradient.encoder);
+      be.scatter_add_rows(
+          as_column(const_view<B>(s.gradient.encoder_bias).col_range(0, s.dead_count)), ids,
+          as_column(sums));
     }
     if (with_bias) {
       s.work.reshape(be, 1, s.g.cols());
@@ -192,22 +195,65 @@ struct aux_k {
     return V(x.data(), x.cols(), 1);
   }
 
+  // Rows of the dead latents, then zeros.
   template <class B>
-  static void reshape(B& be, sae_parameters<B>& p, std::size_t features,
-                      const sae_parameters<B>& like) {
-    p.encoder.reshape(be, features, like.encoder.cols());
-    p.decoder.reshape(be, features, like.decoder.cols());
-    p.encoder_bias.reshape(be, 1, features);
+  static void gather(B& be, const matrix<typename B::real, B>& from,
+                     const_view<B, std::uint32_t> ids, matrix<typename B::real, B>& out) {
+    const std::size_t n = ids.cols();
+    const std::size_t padded = dead_products<B>::padded(n);
+    out.reshape(be, padded, from.cols());
+    be.gather_rows(from.all(), ids, out.all().row_range(0, n));
+    be.fill(out.all().row_range(n, padded - n), typename B::real{0});
   }
 
+  // The k_aux first of the dead latents for every row.
   template <class B>
-  static void gather(B& be, const sae_parameters<B>& p, const_view<B, std::uint32_t> ids,
-                     sae_parameters<B>& out) {
-    reshape(be, out, ids.cols(), p);
-    be.gather_rows(p.encoder, ids, out.encoder);
-    be.gather_rows(p.decoder, ids, out.decoder);
-    be.gather_rows(as_column(const_view<B>(p.encoder_bias)), ids,
-                   as_column(out.encoder_bias.all()));
+  void select(B& be, const inputs<B>& in, const_view<B, std::uint32_t> ids, std::size_t width,
+              state<B>& s) const {
+    using real = typename B::real;
+    if (!in.row_lengths.empty()) {
+      s.lengths.reshape(be, 1, s.dead_count);
+      be.gather_rows(as_column(in.row_lengths), ids, as_column(s.lengths.all()));
+    }
+    dead_columns<B>& seen = in.seen == nullptr ? s.seen : *in.seen;
+    const const_view<B> pre =
+        seen.has(in.centred.rows()) ? seen.pick(be, ids) : compute_pre(be, in, ids, s);
+    s.z.clear(be, s.dead_count);
+    if (positive) {
+      be.top_k_rows(pre, width, by_value{}, s.z);
+    } else {
+      be.top_k_rows(pre, width, by_raw_value{}, s.z);
+    }
+    if (!in.row_lengths.empty()) {
+      be.reciprocal(real{1}, s.lengths, s.lengths);
+      be.each_entry(s.z, times_by_feature<real>{s.z.values(), s.lengths.data()});
+    }
+  }
+
+  // For those whose encoder's tiles nobody has seen.
+  template <class B>
+  static const_view<B> compute_pre(B& be, const inputs<B>& in, const_view<B, std::uint32_t> ids,
+                                   state<B>& s) {
+    gather(be, in.parameters.encoder, ids, s.dead.encoder);
+    s.dead.encoder_bias.reshape(be, 1, s.dead_count);
+    be.gather_rows(as_column(const_view<B>(in.parameters.encoder_bias)), ids,
+                   as_column(s.dead.encoder_bias.all()));
+    s.pre.reshape(be, in.centred.rows(), s.dead.encoder.rows());
+    be.gemm_nt(in.centred, s.dead.encoder, s.pre);
+    const view<B> pre = s.pre.all().col_range(0, s.dead_count);
+    be.add_row(pre, s.dead.encoder_bias);
+    if (!in.row_lengths.empty()) be.scale_columns(pre, s.lengths);
+    return pre;
+  }
+
+  // What the dead latents are to reconstruct.
+  template <class B>
+  const_view<B> aim(B& be, const inputs<B>& in, state<B>& s) const {
+    if (!with_bias || in.row_offset.empty()) return in.residual;
+    s.residual.reshape(be, in.residual.rows(), in.residual.cols());
+    be.copy(in.residual, s.residual.all());
+    subtract_offset(be, in.row_offset, s);
+    return s.residual;
   }
 
   template <class B>
@@ -220,23 +266,24 @@ struct aux_k {
   }
 
   template <class B>
-  weighted_squares<typename B::real> row_loss(B& be, const inputs<B>& in, state<B>& s, std::size_t m,
-                                              std::size_t d) const {
+  weighted_squares<typename B::real> row_loss(B& be, const inputs<B>& in, const_view<B> aim,
+                                              state<B>& s) const {
     using real = typename B::real;
+    const std::size_t d = in.target.cols();
     double factor = alpha;
     if (ramp) {
       factor *= std::min(1.0, static_cast<double>(s.dead_count) / static_cast<double>(d / 2));
     }
-    const auto rows = static_cast<double>(m);
+    const auto rows = static_cast<double>(in.target.rows());
     switch (scale) {
       case scaling::residual_variance:
-        scatter_around_mean(be, const_view<B>(s.residual), s.g, s.denominator.all());
+        scatter_around_mean(be, aim, s.g, s.denominator.all());
         return {static_cast<real>(factor), nullptr, s.denominator.data()};
       case scaling::target_variance:
         scatter_around_mean(be, in.target, s.g, s.denominator.all());
         return {static_cast<real>(factor), nullptr, s.denominator.data()};
       case scaling::row_residual:
-        be.row_dots(s.residual, s.residual, s.weights);
+        be.row_dots(aim, aim, s.weights);
         be.fill(s.work.all(), static_cast<real>(1e-8 * static_cast<double>(d)));
         be.axpy(real{1}, s.work, s.weights);
         be.reciprocal(real{1}, s.weights, s.weights);
@@ -251,4 +298,4 @@ struct aux_k {
   }
 };
 
-}  // namespace plmscope
+}  // namespace plmscope::inline PLMSCOPE_ABI

@@ -6,6 +6,7 @@
 #include <plmscope/tensor/codes.hpp>
 #include <plmscope/tensor/matrix.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
+#include <plmscope/train/dead_latents/dead_columns.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -30,6 +31,7 @@ struct aux_k_by_level {
     matrix<std::int64_t, B> since_fired;  ///< [1, F] tokens
     matrix<std::uint32_t, B> ids;         ///< [1, F] dead ones first
     std::vector<aux_k::state<B>> levels;
+    dead_columns<B> seen;
     matrix<typename B::real, B> none;
 
     template <class F>
@@ -53,6 +55,19 @@ struct aux_k_by_level {
   void observe(B& be, const codes<B>& z, state<B>& s) const {
     be.count_fired(z, s.since_fired.all(), static_cast<std::int64_t>(z.rows()),
                    static_cast<typename B::real>(each.fired_above));
+  }
+
+  /// As in `aux_k`, for all levels at once.
+  template <class B>
+  void expect(B& be, std::size_t rows, state<B>& s) const {
+    s.seen.clear();
+    if (each.alpha == 0) return;
+    s.seen.expect(be, s.since_fired,
+                  each.dead_after - (count_first ? static_cast<std::int64_t>(rows) : 0), rows);
+  }
+  template <class B>
+  void see(B& be, const_view<B> pre, state<B>& s) const {
+    s.seen.take(be, pre);
   }
 
   /// Waits for the device.
@@ -80,6 +95,7 @@ struct aux_k_by_level {
     for (std::size_t l = 0; l < ends.size(); ++l) {
       if (s.levels[l].dead_count == 0) continue;
       in.residual = in.result->residual(be, l);
+      in.seen = &s.seen;
       each.forward(be, in, s.levels[l], slot);
     }
   }
