@@ -4,6 +4,7 @@
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/parameters.hpp>
+#include <plmscope/sae/row_encoder.hpp>
 #include <plmscope/sae/sae.hpp>
 #include <plmscope/sae/selection.hpp>
 #include <plmscope/tensor/codes.hpp>
@@ -13,6 +14,7 @@
 #include <plmscope/train/dead_latents/aux_k.hpp>
 #include <plmscope/train/dead_mask.hpp>
 #include <plmscope/train/dictionary_norm.hpp>
+#include <plmscope/train/extra_terms.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/metrics.hpp>
 #include <plmscope/train/penalties.hpp>
@@ -27,6 +29,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -174,7 +177,8 @@ class training_run {
     dz_.reshape(be_, 1, std::max<std::size_t>(z_.entries(), 1));
     const auto& p = model_.directions();
     result_.run(be_, policies_.plan, {step_, p, model_.normalized(), target_, z_,
-                                      model_.settings().blocks},
+                                      model_.settings().blocks,
+                                      sparsify_.offset(be_, model_.sparsifier(), p)},
                 policies_.loss, loss, dz_.all());
     policies_.extra.reconstruct(be_, p, result_.aim(), loss, extra_);
     be_.fill(slot(slot_second), 0.0);
@@ -188,13 +192,19 @@ class training_run {
   void select() {
     z_.clear(be_, model_.features());
     policies_.extra.clear(be_, model_.features(), extra_);
-    const selection<backend_type> in{model_.parameters(), centred_.rows(), model_.rank_scale()};
-    model_.for_each_tile(centred_, [&](cmat pre) {
-      sparsify_.candidates(be_, model_.sparsifier(), pre, in, z_);
-      policies_.extra.select(be_, model_.sparsifier(), pre, in, extra_);
-    });
-    model_.unscale(z_);
-    sparsify_.activate(be_, model_.sparsifier(), model_.directions(), z_);
+    if constexpr (row_encoder_for<sparsifier_type, backend_type>) {
+      static_assert(std::is_same_v<decltype(Policies::extra), no_extra_term>,
+                    "plmscope: a sparsifier that encodes rows by itself has one result");
+      sparsify_.encode(be_, model_.sparsifier(), model_.encoder_rows(centred_), z_);
+    } else {
+      const selection<backend_type> in{model_.parameters(), centred_.rows(), model_.rank_scale()};
+      model_.for_each_tile(centred_, [&](cmat pre) {
+        sparsify_.candidates(be_, model_.sparsifier(), pre, in, z_);
+        policies_.extra.select(be_, model_.sparsifier(), pre, in, extra_);
+      });
+      model_.unscale(z_);
+      sparsify_.activate(be_, model_.sparsifier(), model_.directions(), z_);
+    }
     be_.transpose(z_, by_feature_);
   }
 
@@ -302,7 +312,7 @@ class training_run {
     policies_.extra.backward(be_, c, gradient_, sums_.all(), extra_);
     penalty::add_gradient(policies_.penalty, be_, c, gradient_, sums_.all(), penalty_);
     input_bias_gradient(p, c);
-    if constexpr (sae_concepts::adds_encoder_bias<typename Sae::sparsifier_type>) {
+    if constexpr (sae_concepts::adds_encoder_bias<sparsifier_type>) {
       be_.axpy(real{1}, cmat(sums_), gradient_.encoder_bias);
     }
     model_.pull_back(gradient_);
@@ -341,7 +351,8 @@ class training_run {
     }
   }
 
-  using sparsify_type = sparsifier_training<typename Sae::sparsifier_type, backend_type>;
+  using sparsifier_type = typename Sae::sparsifier_type;
+  using sparsify_type = sparsifier_training<sparsifier_type, backend_type>;
 
   Sae& model_;
   backend_type& be_;
