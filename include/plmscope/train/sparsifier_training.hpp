@@ -28,11 +28,15 @@ namespace plmscope::inline PLMSCOPE_ABI {
 ///                                                   reconstruction; added to the slot
 ///   s.pull(be, context, state)                      context.dz: from values to pre-activations
 ///   s.add_gradient(be, context, gradient, state)    of its own parameters
+///   s.input_pull(state) -> [m, d_in]                with respect to centred rows, when that does not
+///                                                   follow from pre-activations
+///   s.after_step(be, parameters)                    after the optimizer's
 ///   s.finish(be, state)                             takes over what was learned beside parameters
 template <class S, class B>
 class sparsifier_training {
  public:
   using state = typename sae_concepts::state_of<S, B>::type;
+  static constexpr bool pulls_input = requires(const S& s, state& t) { s.input_pull(t); };
   static constexpr bool pulls =
       requires(const S& s, B& be, step_context<B>& c, state& t) { s.pull(be, c, t); };
 
@@ -82,6 +86,13 @@ class sparsifier_training {
     if constexpr (requires { s.add_gradient(be, c, gradient, state_); }) {
       s.add_gradient(be, c, gradient, state_);
     }
+  }
+  const_view<B> input_pull(const S& s) {
+    if constexpr (pulls_input) return s.input_pull(state_);
+    else return {};
+  }
+  void after_step(B& be, const S& s, sae_parameters<B>& p) const {
+    if constexpr (requires { s.after_step(be, p); }) s.after_step(be, p);
   }
   void finish(B& be, S& s) {
     if constexpr (requires { s.finish(be, state_); }) s.finish(be, state_);

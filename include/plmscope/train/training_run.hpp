@@ -80,6 +80,7 @@ class training_run {
     policies_.optimizer.step(be_, p, gradient_, optimizer_, rate,
                              const_view<backend_type, double>(slot(slot_clip)));
     dictionary::after_step(policies_.dictionary, be_, p);
+    sparsify_.after_step(be_, model_.sparsifier(), p);
     tokens_ += static_cast<std::int64_t>(x.rows());
     policies_.upkeep.after_step(*this, x, y, upkeep_);
     ++step_;
@@ -326,14 +327,19 @@ class training_run {
     if (kind == input_centring::none) return;
     auto& to = kind == input_centring::own_bias ? gradient_.input_bias : gradient_.decoder_bias;
     if (kind == input_centring::own_bias) be_.fill(to.all(), real{0});
-    if (!model_.settings().unit_input) {
+    const bool unit = model_.settings().unit_input;
+    if (!sparsify_type::pulls_input && !unit) {
       be_.weighted_row_sum(p.encoder, sums_, to, real{-1});
       return;
     }
     input_pull_.reshape(be_, c.rows(), model_.d_model());
-    be_.decode(codes_view<backend_type>(z_).with_values(c.dz.data()), p.encoder, cmat(),
-               input_pull_);
-    model_.input_lengths().pull_back(be_, centred_, input_pull_.all());
+    if (sparsify_type::pulls_input) {
+      be_.copy(sparsify_.input_pull(model_.sparsifier()), input_pull_.all());
+    } else {
+      be_.decode(codes_view<backend_type>(z_).with_values(c.dz.data()), p.encoder, cmat(),
+                 input_pull_);
+    }
+    if (unit) model_.input_lengths().pull_back(be_, centred_, input_pull_.all());
     work_.reshape(be_, 1, model_.d_model());
     be_.column_sums(input_pull_, work_);
     be_.axpy(real{-1}, work_, to);
