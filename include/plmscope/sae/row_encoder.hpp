@@ -6,6 +6,7 @@
 #include <plmscope/tensor/codes.hpp>
 
 #include <cstddef>
+#include <string_view>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -43,6 +44,12 @@ template <class S, class B>
 concept has_offset =
     has_encode<S, B> && requires(const S& s, B& be, const sae_parameters<B>& p,
                                  typename state_of<S, B>::type& t) { s.offset(be, p, t); };
+
+/// Learns matrices of its own: `matrices(options, add)` calls add(name, rows, cols, random).
+template <class S, class Options>
+concept has_matrices = requires(const S& s, const Options& o) {
+  s.matrices(o, [](std::string_view, std::size_t, std::size_t, bool) {});
+};
 
 }  // namespace sae_concepts
 

@@ -276,7 +276,7 @@ class sae {
       for (const auto& v : Sparsifier::vectors) add(v, 1, features(), false);
       s.start(be_, parameters_);
     }
-    if constexpr (requires { s.matrices(options_, add); }) s.matrices(options_, add);
+    if constexpr (sae_concepts::has_matrices<Sparsifier, options>) s.matrices(options_, add);
   }
 
   template <class S>

@@ -84,6 +84,9 @@ void initialize_bias(Sae& model, Rows rows, start_bias kind, Rows y = {}) {
   static_cast<void>(model.centred(rows));
   const auto g = centre(model.target(y));
   be.upload(std::span<const double>(g), model.parameters().decoder_bias.all());
+  if constexpr (requires { model.sparsifier().take_bias(be, model.parameters()); }) {
+    model.sparsifier().take_bias(be, model.parameters());
+  }
   if (!model.settings().transcodes || model.settings().centring != input_centring::none) return;
   const auto x = centre(model.normalized());
   matrix<real, backend> mean(be, 1, model.d_model());

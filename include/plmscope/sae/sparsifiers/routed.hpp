@@ -98,6 +98,16 @@ struct routed {
     if (block_biases) add("block_bias", experts, o.d_model, false);
   }
 
+  /// The bias that a training begins with goes to the blocks, where they have biases.
+  template <class B>
+  void take_bias(B& be, sae_parameters<B>& p) const {
+    using real = typename B::real;
+    if (!block_biases) return;
+    be.fill(p.latent.back().values.all(), real{0});
+    be.add_row(p.latent.back().values, p.decoder_bias);
+    be.fill(p.decoder_bias.all(), real{0});
+  }
+
   template <class B>
   struct state {
     using real = typename B::real;
