@@ -56,7 +56,7 @@ TEST_CASE("blocks with biases: gradients, without the bias they replace") {
   o.sparsifier.router_bias = true;
   o.sparsifier.share_gates = false;
   check<routed>(o, plain, without);
-  o.transcodes = true, o.skip = true;
+  o.skip = true;
   check<routed>(o, plain, without);
 }
 
@@ -227,6 +227,29 @@ TEST_CASE("blocks that do not fit are refused with sae.101") {
   CHECK(made(mixture, 24, nothing) == "sae.101");
   CHECK(made(switching, 24, [](auto& o) { o.lengths = row_lengths::rank; }) == "sae.101");
   CHECK(made(switching, 24, [](auto& o) { o.lengths = row_lengths::in_codes; }) == "sae.101");
+}
+
+TEST_CASE("the bias that a training begins with goes to the router and the blocks") {
+  auto s = mixture;
+  s.router_bias = true;
+  for (const bool of_blocks : {false, true}) {
+    s.block_biases = of_blocks;
+    plmscope::sae<routed, reference>::options o;
+    o.d_model = d, o.features = features, o.sparsifier = s, o.centring = input_centring::none;
+    plmscope::sae<routed, reference> model(o);
+    plmscope::matrix<double, reference> x(model.backend(), 2, d);
+    for (std::size_t j = 0; j < d; ++j) x(0, j) = 1 + static_cast<double>(j), x(1, j) = 3;
+    plmscope::initialize_bias(model, const_view<reference>(x), plmscope::start_bias::mean);
+    const auto& p = model.parameters();
+    for (std::size_t j = 0; j < d; ++j) {
+      const double mean = (4 + static_cast<double>(j)) / 2;
+      CHECK(p.decoder_bias.data()[j] == doctest::Approx(of_blocks ? 0 : mean));
+      CHECK(p.latent[1].values.data()[j] == doctest::Approx(mean));
+      for (std::size_t e = 0; of_blocks && e < s.experts; ++e) {
+        CHECK(p.latent[2].values(e, j) == doctest::Approx(mean));
+      }
+    }
+  }
 }
 
 TEST_CASE("codes of another batch are not decoded where results have more than the dictionary's") {

@@ -30,14 +30,14 @@ namespace plmscope::inline PLMSCOPE_ABI {
 ///   p = softmax(W_r (n - b_r)),   z_i = g_e relu(a_i)   on the k largest a_i of each chosen block
 ///   e,
 ///
-/// where g_e = p_e (eq. 4), or p_e over the sum of the chosen ones with `share_gates`. The defaults
-/// are the paper's: one block, a bias b_r. BioNeMo has .chosen = 2, .router_bias = false,
-/// .share_gates = true, .block_biases = true.
+/// where g_e = p_e, or p_e over the sum of the chosen ones with `share_gates`. The defaults are the
+/// paper's: one block, a bias b_r. BioNeMo has .chosen = 2, .router_bias = false, .share_gates =
+/// true, .block_biases = true.
 ///
 /// Gradients reach the router through the gates of the chosen blocks and through two terms of its
-/// own, which are in the training's loss: `balance` n sum_e f_e P_e with f_e the share of rows that
-/// chose e, held constant, and P_e the mean of p_e (eq. 7), and -`entropy` times the mean entropy
-/// of p.
+/// own, which are in the training's loss: `balance` n sum_e f_e P_e with n blocks, f_e the share of
+/// rows that chose e, held constant, and P_e the mean of p_e (3 beside errors averaged over
+/// dimensions, in the paper's code), and -`entropy` times the mean entropy of p (BioNeMo).
 ///
 /// Cost: of the encoder, chosen / experts of the dense product; of a batch one wait for the device
 /// per tile. The pre-activations of a tile still take [rows, F] numbers. AuxK does not know of
@@ -83,9 +83,9 @@ struct routed {
     using lengths = std::remove_cvref_t<decltype(o.lengths)>;
     if (o.lengths != lengths::free) refuse("free row lengths", "lengths that act on codes");
     using centring = std::remove_cvref_t<decltype(o.centring)>;
-    if (block_biases && (o.centring != centring::none || o.unit_input || o.d_out != o.d_model)) {
-      refuse("block biases on rows that nothing else centres, and results of their width",
-             "another bias, unit lengths or another width");
+    if (block_biases && (o.centring != centring::none || o.unit_input || o.transcodes)) {
+      refuse("block biases on rows that nothing else centres, and results of the same site",
+             "another bias, unit lengths or a transcoder");
     }
   }
 
@@ -98,10 +98,12 @@ struct routed {
     if (block_biases) add("block_bias", experts, o.d_model, false);
   }
 
-  /// The bias that a training begins with goes to the blocks, where they have biases.
+  /// The bias that a training begins with, in the decoder's bias, goes to the router, too, and to
+  /// the blocks, where they have biases.
   template <class B>
   void take_bias(B& be, sae_parameters<B>& p) const {
     using real = typename B::real;
+    if (router_bias) be.copy(const_view<B>(p.decoder_bias), p.latent[1].values.all());
     if (!block_biases) return;
     be.fill(p.latent.back().values.all(), real{0});
     be.add_row(p.latent.back().values, p.decoder_bias);
