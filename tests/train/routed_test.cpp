@@ -145,10 +145,10 @@ void every_definition() {
   }
 }
 
-// A batch of one row more than a tile has the codes of its parts.
+// A batch of a row more than some tiles has the codes of its parts.
 template <class B>
 void tiles_do_not_show() {
-  constexpr std::size_t many = 8193;
+  constexpr std::size_t many = 8192 * 2 + 1;
   plmscope::sae<routed, B> model({.d_model = d, .features = features, .sparsifier = shared});
   auto& be = model.backend();
   plmscope::matrix<typename B::real, B> x(be, many, d);

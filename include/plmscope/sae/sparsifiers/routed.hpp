@@ -133,8 +133,9 @@ struct routed {
     probabilities(be, in, s);
     s.chosen.reshape(be, m, experts);
     be.fill(s.chosen.all(), real{0});
-    for (std::size_t first = 0; first < m; first += in.tile) {
-      encode_tile(be, in, first, std::min(in.tile, m - first), out, s);
+    const std::size_t tile = in.tile * (experts / chosen);
+    for (std::size_t first = 0; first < m; first += tile) {
+      encode_tile(be, in, first, std::min(tile, m - first), out, s);
     }
     s.gates.reshape(be, m, experts);
     be.entries(1, m,
@@ -216,7 +217,8 @@ struct routed {
     be.softmax_rows(s.p);
   }
 
-  // A block's encoder sees the rows that chose it; what it leaves out is 0, which is never kept.
+  // A block's encoder sees the rows that chose it. Pre-activations stand in the order of the
+  // routes: a row for every block of a row, by row, then block.
   template <class B>
   void encode_tile(B& be, const encoder_input<B>& in, std::size_t first, std::size_t rows,
                    codes<B>& out, state<B>& s) const {
@@ -231,30 +233,31 @@ struct routed {
     std::vector<std::int64_t> ends(experts + 1);
     be.download(const_view<B, std::int64_t>(s.by_block.offsets(), ends.size()),
                 std::span<std::int64_t>(ends));
-    s.pre.reshape(be, rows, p.encoder.rows());
-    be.fill(s.pre.all(), real{0});
+    s.pre.reshape(be, s.routes.entries(), width);
+    be.fill(s.pre.all(), real{0});  // never kept
     for (std::size_t e = 0; e < experts; ++e) {
       const auto begin = static_cast<std::size_t>(ends[e]);
       const std::size_t count = static_cast<std::size_t>(ends[e + 1]) - begin;
       if (count == 0) continue;
-      const const_view<B, std::uint32_t> ids(s.by_block.rows() + begin, count);
       s.gathered.reshape(be, count, centred.cols());
       s.block.reshape(be, count, width);
-      be.gather_rows(centred, ids, s.gathered.all());
+      be.gather_rows(centred, const_view<B, std::uint32_t>(s.by_block.rows() + begin, count),
+                     s.gathered.all());
       if (block_biases) {
         be.add_row(s.gathered, const_view<B>(p.latent.back().values).row_range(e, 1), real{-1});
       }
       be.gemm_nt(s.gathered, const_view<B>(p.encoder).row_range(e * width, width), s.block);
       be.add_row(s.block, const_view<B>(p.encoder_bias).col_range(e * width, width));
-      be.scatter_rows(s.block, ids, s.pre.all().col_range(e * width, width));
+      be.scatter_rows(s.block, const_view<B, std::uint32_t>(s.by_block.entries() + begin, count),
+                      s.pre.all());
     }
     s.found.clear(be, width);
-    be.top_k_rows(const_view<B>(s.pre.data(), rows * experts, width), k, by_value{}, s.found);
+    be.top_k_rows(const_view<B>(s.pre), k, by_value{}, s.found);
     out.reserve_more(be, rows, s.found.entries());
     std::int64_t* const end = out.offsets() + out.rows();
-    be.each_entry(s.found, routing::join_entries<real>{s.found.values(), experts, width, end,
+    be.each_entry(s.found, routing::join_entries<real>{s.found.values(), s.routes.ids(), width, end,
                                                        out.ids(), out.values()});
-    be.entries(1, rows, routing::join_rows{s.found.offsets(), experts, end});
+    be.entries(1, rows, routing::join_rows{s.found.offsets(), s.routes.offsets(), end});
     out.append(rows, s.found.entries());
   }
 

@@ -42,27 +42,28 @@ struct gate_rows {
   }
 };
 
-/// Rows i n + e of codes over the w latents of a block become parts of rows i of codes over all.
+/// Codes over the w latents of a block, one row for each entry of the routes, become parts of the
+/// rows of codes over all latents.
 template <class Real>
 struct join_entries {
   const Real* values;
-  std::size_t blocks;
+  const std::uint32_t* route;  ///< the block of a row
   std::size_t width;
   const std::int64_t* end;  ///< of the rows that are there
   std::uint32_t* to_ids;
   Real* to_values;
   PLMSCOPE_HD void operator()(std::size_t row, std::size_t entry, std::uint32_t f) const {
     const std::size_t to = static_cast<std::size_t>(*end) + entry;
-    to_ids[to] = static_cast<std::uint32_t>(row % blocks * width + f);
+    to_ids[to] = static_cast<std::uint32_t>(route[row] * width + f);
     to_values[to] = values[entry];
   }
 };
 struct join_rows {
   const std::int64_t* offsets;
-  std::size_t blocks;
+  const std::int64_t* routes;  ///< where those of a row begin
   std::int64_t* end;
   PLMSCOPE_HD void operator()(std::size_t, std::size_t i) const {
-    end[i + 1] = *end + offsets[(i + 1) * blocks];
+    end[i + 1] = *end + offsets[routes[i + 1]];
   }
 };
 
