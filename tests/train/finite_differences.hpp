@@ -29,7 +29,7 @@ using plmscope::const_view;
 using plmscope::reference;
 using numbers = std::vector<double>;
 
-constexpr std::size_t rows = 9, d = 6, features = 24;
+inline constexpr std::size_t rows = 9, d = 6, features = 24;
 
 // A model with random numbers everywhere, and one step of it at rate 0.
 template <class S, class B, class Policies>

@@ -132,11 +132,14 @@ inline std::string peer_name(const std::string& ours, const plmscope::safetensor
   if (ours == "skip") return "W_skip";
   if (ours == "gate_bias") return "b_gate";
   if (ours == "gate_scale") return "r_mag";
+  if (ours == "router") return "router";
+  if (ours == "block_bias") return "b_pre";
   const auto names = file.names();
   const auto has = [&](const std::string& end) {
     return std::any_of(names.begin(), names.end(),
                        [&](const std::string& n) { return n.ends_with(end); });
   };
+  if (ours == "decoder_bias" && has("router")) return "none";  // the blocks' take its place
   if (ours == "encoder_bias") return has("b_mag") ? "b_mag" : "b_enc";
   if (ours == "threshold") return has("log_threshold") ? "log_threshold" : "threshold";
   return has("b_pre") ? "b_pre" : "b_dec";

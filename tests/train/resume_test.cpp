@@ -11,7 +11,10 @@
 #include <plmscope/sae/sparsifiers/batch_top_k.hpp>
 #include <plmscope/sae/sparsifiers/gated.hpp>
 #include <plmscope/sae/sparsifiers/jump_relu.hpp>
+#include <plmscope/sae/sparsifiers/matching_pursuit.hpp>
+#include <plmscope/sae/sparsifiers/orthogonal_pursuit.hpp>
 #include <plmscope/sae/sparsifiers/relu.hpp>
+#include <plmscope/sae/sparsifiers/routed.hpp>
 #include <plmscope/train/trainer.hpp>
 
 #include <doctest/doctest.h>
@@ -100,6 +103,16 @@ void check_all(const std::vector<std::vector<std::size_t>>& breaks) {
                    .penalty = l1,
                    .dead = dying,
                    .log_every = 5},
+           breaks);
+  check<B>("routed", routed{.k = 2, .experts = 5, .chosen = 2, .balance = 0.1},
+           trainer{.steps = 24, .batch = 37, .optimizer = adam{.lr = 3e-3}, .dead = dying},
+           breaks);
+  const aux_k quiet{.alpha = 0};
+  check<B>("matching_pursuit", matching_pursuit{.k = 3},
+           trainer{.steps = 24, .batch = 37, .optimizer = adam{.lr = 3e-3}, .dead = quiet},
+           breaks);
+  check<B>("orthogonal_pursuit", orthogonal_pursuit{.k = 3},
+           trainer{.steps = 24, .batch = 37, .optimizer = adam{.lr = 3e-3}, .dead = quiet},
            breaks);
   check<B>(
       "signum", top_k{.k = 3},

@@ -8,7 +8,10 @@
 #include <plmscope/sae/sparsifiers/gated.hpp>
 #include <plmscope/sae/sparsifiers/group_max.hpp>
 #include <plmscope/sae/sparsifiers/jump_relu.hpp>
+#include <plmscope/sae/sparsifiers/matching_pursuit.hpp>
+#include <plmscope/sae/sparsifiers/orthogonal_pursuit.hpp>
 #include <plmscope/sae/sparsifiers/relu.hpp>
+#include <plmscope/sae/sparsifiers/routed.hpp>
 #include <plmscope/sae/sparsifiers/top_k.hpp>
 
 #include <cstddef>
@@ -64,7 +67,8 @@ class any_sae {
   template <class S>
   using of = sae<S, Backend>;
   using variant_type = std::variant<of<top_k>, of<abs_top_k>, of<batch_top_k>, of<relu>,
-                                    of<jump_relu>, of<gated>, of<group_max>>;
+                                    of<jump_relu>, of<gated>, of<group_max>, of<routed>, of<matching_pursuit>,
+                                    of<orthogonal_pursuit>>;
 
   template <class S>
   any_sae(sae<S, Backend> model) : model_(std::move(model)) {}

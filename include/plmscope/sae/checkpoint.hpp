@@ -21,8 +21,8 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 
 // The SAE file: safetensors with `encoder` [F, d], `decoder` [F, d_out], `encoder_bias` [F],
-// `decoder_bias` [d_out]; where there are such, `input_bias` [d], `skip` [d_out, d] and one [F] for
-// each vector of the sparsifier (F32, or F64 from double backends); for per-dimension normalisation
+// `decoder_bias` [d_out]; where there are such, `input_bias` [d], `skip` [d_out, d], one [F] for each
+// vector of the sparsifier and its matrices as they are, those of one row as vectors (F32, or F64 from double backends); for per-dimension normalisation
 // also `normalizer.mean` and `normalizer.deviation` [d] and those of `normalize_out` [d_out] (F64);
 // no other tensors; and text metadata:
 //   format                plmscope.sae.2
@@ -71,6 +71,15 @@ inline sae_description describe_sae(const safetensors_file& file) {
   return d;
 }
 
+namespace checkpoint_detail {
+
+/// Whether a file has the rows of a parameter as rows: the rest are vectors.
+inline bool is_matrix(const std::string& name, std::size_t rows) {
+  return name == "encoder" || name == "decoder" || name == "skip" || rows > 1;
+}
+
+}  // namespace checkpoint_detail
+
 /// Writes the SAE with all that it needs to be understood later; atomic.
 template <class Sparsifier, class Backend>
 void save_sae(sae<Sparsifier, Backend>& model, const std::filesystem::path& path) {
@@ -84,7 +93,7 @@ void save_sae(sae<Sparsifier, Backend>& model, const std::filesystem::path& path
   model.parameters().for_each([&](const std::string& name, auto& m) {
     std::vector<real> host(m.size());
     be.download(const_view<Backend>(m), std::span<real>(host));
-    const bool matrix = name == "encoder" || name == "decoder" || name == "skip";
+    const bool matrix = checkpoint_detail::is_matrix(name, m.rows());
     std::vector<std::size_t> shape =
         matrix ? std::vector<std::size_t>{m.rows(), m.cols()} : std::vector<std::size_t>{m.cols()};
     out.add_owned<real>(name, std::move(shape), std::move(host));
@@ -154,7 +163,7 @@ sae<Sparsifier, Backend> load_sae(const std::filesystem::path& path,
   auto model = sae_as_described<Sparsifier>(d, file.where(), std::move(be));
   std::size_t used = 0;
   model.parameters().for_each([&](const std::string& name, auto& m) {
-    const bool matrix = name == "encoder" || name == "decoder" || name == "skip";
+    const bool matrix = checkpoint_detail::is_matrix(name, m.rows());
     const auto& t =
         matrix ? file.require(name, {m.rows(), m.cols()}) : file.require(name, {m.cols()});
     ++used;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <plmscope/core/view.hpp>
+#include <plmscope/sae/row_encoder.hpp>
 #include <plmscope/sae/selection.hpp>
 #include <plmscope/tensor/codes.hpp>
 
@@ -22,7 +23,8 @@ concept has_select =
     requires(const S& s, B& be, const_view<B> pre, codes<B>& out) { s.select(be, pre, out); } ||
     requires(const S& s, B& be, const_view<B> pre, const selection<B>& in, codes<B>& out) {
       s.select(be, pre, in, out);
-    };
+    } ||
+    has_encode<S, B>;
 
 /// Pre-activations have the encoder bias in them, unless the sparsifier says that it adds its own.
 template <class S>
@@ -33,7 +35,8 @@ inline constexpr bool adds_encoder_bias = [] {
 
 }  // namespace sae_concepts
 
-/// A sparsifier for backend B: turns pre-activations [m, F] into m appended rows of sparse codes.
+/// A sparsifier for backend B: turns pre-activations [m, F], or the rows themselves, into m appended
+/// rows of sparse codes.
 template <class S, class B>
 concept sparsifier_for = sae_concepts::has_id<S> && sae_concepts::has_select<S, B>;
 

@@ -10,11 +10,12 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// One number per latent that a sparsifier learns, such as its threshold.
+/// What a sparsifier learns: one number per latent, such as its threshold, [1, F], or a matrix of its
+/// own, such as a router.
 template <class B>
 struct latent_vector {
   std::string name;
-  matrix<typename B::real, B> values;  ///< [1, F]
+  matrix<typename B::real, B> values;
 };
 
 /// The trainable numbers of an SAE; gradients and optimizer moments have the same shape. Both
@@ -55,7 +56,7 @@ struct sae_parameters {
     z.decoder_bias = matrix<real, B>(be, 1, decoder_bias.cols());
     if (!input_bias.empty()) z.input_bias = matrix<real, B>(be, 1, input_bias.cols());
     for (const auto& v : latent) {
-      z.latent.push_back({v.name, matrix<real, B>(be, 1, v.values.cols())});
+      z.latent.push_back({v.name, matrix<real, B>(be, v.values.rows(), v.values.cols())});
     }
     return z;
   }

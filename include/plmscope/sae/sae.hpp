@@ -9,6 +9,7 @@
 #include <plmscope/sae/decoder_scaled.hpp>
 #include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/parameters.hpp>
+#include <plmscope/sae/row_encoder.hpp>
 #include <plmscope/sae/row_lengths.hpp>
 #include <plmscope/sae/rules.hpp>
 #include <plmscope/sae/selection.hpp>
@@ -21,6 +22,8 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -87,12 +90,7 @@ class sae {
       parameters_.input_bias = matrix<real, Backend>(be_, 1, d_model());
     }
     if (options_.skip) parameters_.skip = matrix<real, Backend>(be_, d_out(), d_model());
-    if constexpr (requires { Sparsifier::vectors; }) {
-      for (const auto& v : Sparsifier::vectors) {
-        parameters_.latent.push_back({std::string(v), matrix<real, Backend>(be_, 1, features())});
-      }
-      options_.sparsifier.start(be_, parameters_);
-    }
+    own_parameters();
     random_rows(parameters_.decoder, 0x5ae);
     if (d_out() == d_model()) {
       be_.copy(const_view<Backend>(parameters_.decoder), parameters_.encoder.all());
@@ -131,7 +129,7 @@ class sae {
   /// With per-row normalisation or a skip map these must be the codes of the batch last encoded
   /// (`sae_codes`).
   void decode(const codes<Backend>& z, view<Backend> out) {
-    const bool per_row = options_.skip || (!options_.transcodes &&
+    const bool per_row = options_.skip || adds_offset || (!options_.transcodes &&
                                            options_.normalize.kind ==
                                                plmscope::normalization::token_layer_norm);
     if (z.features() != features() || out.cols() != d_out() || out.rows() != z.rows() ||
@@ -145,6 +143,10 @@ class sae {
     refresh();
     be_.decode(z, directions().decoder, parameters_.decoder_bias, out);
     if (options_.skip) be_.gemm_nt(normalized_, parameters_.skip, out, real{1});
+    if constexpr (adds_offset) {
+      const auto beside = options_.sparsifier.offset(be_, directions(), encoded_);
+      if (!beside.empty()) be_.axpy(real{1}, beside, out);
+    }
     if (options_.transcodes) {
       options_.normalize_out.invert(be_, out, out_context_);
     } else {
@@ -218,23 +220,25 @@ class sae {
   template <class S>
   void select(const_view<Backend> centred_rows, const S& sparsify, codes<Backend>& out) {
     out.clear(be_, features());
-    const selection<Backend> in{parameters_, centred_rows.rows(), rank_};
-    for_each_tile(centred_rows, [&](const_view<Backend> pre) {
-      select_rows(be_, sparsify, pre, in, out);
-    });
-    unscale(out);
-    if constexpr (requires { sparsify.activate(be_, parameters_, out); }) {
-      sparsify.activate(be_, parameters_, out);
+    if constexpr (row_encoder_for<S, Backend>) {
+      static_assert(std::is_same_v<S, Sparsifier>);
+      sparsify.encode(be_, encoder_rows(centred_rows), out, encoded_);
+      return;
+    } else {
+      select_tiles(centred_rows, sparsify, out);
     }
+  }
+
+  /// What an encoder of its own reads of the batch last handed to `centred`.
+  encoder_input<Backend> encoder_rows(const_view<Backend> centred_rows) const {
+    return {directions(), normalized_, centred_rows, tile_rows()};
   }
 
   /// f(pre) for the pre-activations of centred rows, tile by tile [.., F], in order; with `rank`, times
   /// the lengths of the decoder's rows.
   template <class F>
   void for_each_tile(const_view<Backend> centred_rows, const F& f) {
-    constexpr std::size_t tile_bytes = std::size_t{48} << 20;
-    const std::size_t tile =
-        std::clamp<std::size_t>(tile_bytes / (features() * sizeof(real)) / 512 * 512, 512, 8192);
+    const std::size_t tile = tile_rows();
     const auto multiply = encoder_product();
     for (std::size_t first = 0; first < centred_rows.rows(); first += tile) {
       const std::size_t rows = std::min(tile, centred_rows.rows() - first);
@@ -252,6 +256,41 @@ class sae {
   }
 
  private:
+  static constexpr bool adds_offset = sae_concepts::has_offset<Sparsifier, Backend>;
+
+  std::size_t tile_rows() const noexcept {
+    constexpr std::size_t tile_bytes = std::size_t{48} << 20;
+    return std::clamp<std::size_t>(tile_bytes / (features() * sizeof(real)) / 512 * 512, 512, 8192);
+  }
+
+  // What the sparsifier learns beside the dictionary.
+  void own_parameters() {
+    auto& s = options_.sparsifier;
+    const auto add = [&](std::string_view name, std::size_t rows, std::size_t cols, bool random) {
+      parameters_.latent.push_back({std::string(name), matrix<real, Backend>(be_, rows, cols)});
+      if (random) {
+        random_rows(parameters_.latent.back().values, 0x5b0 + parameters_.latent.size());
+      }
+    };
+    if constexpr (requires { Sparsifier::vectors; }) {
+      for (const auto& v : Sparsifier::vectors) add(v, 1, features(), false);
+      s.start(be_, parameters_);
+    }
+    if constexpr (sae_concepts::has_matrices<Sparsifier, options>) s.matrices(options_, add);
+  }
+
+  template <class S>
+  void select_tiles(const_view<Backend> centred_rows, const S& sparsify, codes<Backend>& out) {
+    const selection<Backend> in{parameters_, centred_rows.rows(), rank_};
+    for_each_tile(centred_rows, [&](const_view<Backend> pre) {
+      select_rows(be_, sparsify, pre, in, out);
+    });
+    unscale(out);
+    if constexpr (requires { sparsify.activate(be_, parameters_, out); }) {
+      sparsify.activate(be_, parameters_, out);
+    }
+  }
+
   // out = rows W_e^T + b_e. In another precision the weights are packed first, once for all tiles.
   auto encoder_product() {
     const auto& p = directions();
@@ -305,6 +344,11 @@ class sae {
     options_.normalize_out.check(o.d_out);
     if constexpr (requires { options_.sparsifier.check(std::size_t{}); }) {
       options_.sparsifier.check(o.features);
+    } else if constexpr (requires { options_.sparsifier.check(o); }) {
+      options_.sparsifier.check(o);
+    }
+    if (row_encoder_for<Sparsifier, Backend> && o.encoder_product != product_precision::fp32) {
+      refuse("another precision for an encoder of its own");
     }
   }
 
@@ -333,6 +377,11 @@ class sae {
   matrix<real, Backend> normalized_, centred_, target_, pre_, rank_, rank_inverse_;
   normalizer::context<Backend> context_, out_context_;
   codes<Backend> codes_;
+  // Of the batch last encoded, where the sparsifier encodes rows by itself.
+  struct nothing {};
+  std::conditional_t<row_encoder_for<Sparsifier, Backend>,
+                     typename sae_concepts::state_of<Sparsifier, Backend>::type, nothing>
+      encoded_;
 };
 
 }  // namespace plmscope::inline PLMSCOPE_ABI

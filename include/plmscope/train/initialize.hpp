@@ -69,7 +69,8 @@ inline std::vector<double> geometric_median(std::span<const double> rows, std::s
 
 /// Sets the decoder bias of an SAE from a batch of rows, at the scale of its normaliser. For a
 /// transcoder the decoder bias comes from the target rows `y`, and, where nothing centres the input,
-/// the encoder bias becomes -W_e mean(x), so that the average row gives 0 (sparsify).
+/// the encoder bias becomes -W_e mean(x), so that the average row gives 0 (sparsify). A sparsifier with
+/// biases of its own may pass it on: `take_bias(be, parameters)`.
 template <class Sae, class Rows>
 void initialize_bias(Sae& model, Rows rows, start_bias kind, Rows y = {}) {
   using backend = typename Sae::backend_type;
@@ -84,6 +85,9 @@ void initialize_bias(Sae& model, Rows rows, start_bias kind, Rows y = {}) {
   static_cast<void>(model.centred(rows));
   const auto g = centre(model.target(y));
   be.upload(std::span<const double>(g), model.parameters().decoder_bias.all());
+  if constexpr (requires { model.sparsifier().take_bias(be, model.parameters()); }) {
+    if (!model.settings().transcodes) model.sparsifier().take_bias(be, model.parameters());
+  }
   if (!model.settings().transcodes || model.settings().centring != input_centring::none) return;
   const auto x = centre(model.normalized());
   matrix<real, backend> mean(be, 1, model.d_model());

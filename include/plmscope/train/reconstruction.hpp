@@ -54,6 +54,7 @@ class reconstruction {
     const_view<B> target;    ///< [m, d_out]
     const codes<B>& z;
     std::size_t blocks;      ///< sites in a row
+    const_view<B> offset = {};  ///< [m, d_out] what results have beside the dictionary's, or empty
   };
 
   explicit reconstruction(B& be) : slot_(be, 1, 1) {}
@@ -93,7 +94,7 @@ class reconstruction {
     }
   }
 
-  /// What the dictionary aims at: the target less the skip map's part.
+  /// What the dictionary aims at: the target less the skip map's part and the offset.
   const_view<B> aim() const noexcept { return aim_; }
   /// Derivative with respect to what is added to every result, [m, d].
   const_view<B> bias_pull() const noexcept {
@@ -197,13 +198,17 @@ class reconstruction {
 
   void aim_at(B& be, const inputs& in) {
     aim_ = in.target;
-    if (in.parameters.skip.empty()) return;
-    scratch_.reshape(be, m_, d_);
-    skip_aim_.reshape(be, m_, d_);
-    be.gemm_nt(in.rows, in.parameters.skip, scratch_);
-    be.copy(in.target, skip_aim_.all());
-    be.axpy(real{-1}, const_view<B>(scratch_), skip_aim_);
-    aim_ = skip_aim_;
+    const bool skips = !in.parameters.skip.empty();
+    if (!skips && in.offset.empty()) return;
+    rest_.reshape(be, m_, d_);
+    be.copy(in.target, rest_.all());
+    if (skips) {
+      scratch_.reshape(be, m_, d_);
+      be.gemm_nt(in.rows, in.parameters.skip, scratch_);
+      be.axpy(real{-1}, const_view<B>(scratch_), rest_);
+    }
+    if (!in.offset.empty()) be.axpy(real{-1}, in.offset, rest_);
+    aim_ = rest_;
   }
 
   template <class Loss>
@@ -322,7 +327,7 @@ class reconstruction {
   matrix<real, B> g_;        // [m parts, d]: row i parts + h is of result h
   matrix<real, B> figures_;  // [3, m parts] or [3, m blocks]
   matrix<real, B> result_;   // [m, d], when the loss took them as a whole
-  matrix<real, B> residual_, scratch_, skip_aim_, row_work_, zeros_, part_dz_;
+  matrix<real, B> residual_, scratch_, rest_, row_work_, zeros_, part_dz_;
   matrix<real, B> shares_, latent_shares_;
   matrix<std::uint32_t, B> ends_;
   matrix<std::int64_t, B> offsets_;

@@ -4,6 +4,7 @@
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/parameters.hpp>
+#include <plmscope/sae/row_encoder.hpp>
 #include <plmscope/sae/sae.hpp>
 #include <plmscope/sae/selection.hpp>
 #include <plmscope/tensor/codes.hpp>
@@ -13,9 +14,11 @@
 #include <plmscope/train/dead_latents/aux_k.hpp>
 #include <plmscope/train/dead_mask.hpp>
 #include <plmscope/train/dictionary_training.hpp>
+#include <plmscope/train/extra_terms.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/metrics.hpp>
 #include <plmscope/train/penalties.hpp>
+#include <plmscope/train/raw_target.hpp>
 #include <plmscope/train/reconstruction.hpp>
 #include <plmscope/train/rules.hpp>
 #include <plmscope/train/sparsifier_training.hpp>
@@ -27,6 +30,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -83,6 +87,7 @@ class training_run {
     if constexpr (requires { policies_.optimizer.after_step(be_, p, optimizer_); }) {
       policies_.optimizer.after_step(be_, p, optimizer_);
     }
+    sparsify_.after_step(be_, model_.sparsifier(), p);
     tokens_ += static_cast<std::int64_t>(x.rows());
     policies_.upkeep.after_step(*this, x, y, upkeep_);
     ++step_;
@@ -150,7 +155,8 @@ class training_run {
   /// Tiles are shown to the dead-latent policy where they are whole pre-activations.
   static constexpr bool dead_sees =
       train_concepts::sees_tiles<dead_type, backend_type> &&
-      sae_concepts::adds_encoder_bias<typename Sae::sparsifier_type>;
+      sae_concepts::adds_encoder_bias<typename Sae::sparsifier_type> &&
+      !row_encoder_for<typename Sae::sparsifier_type, backend_type>;
 
   enum : std::size_t { slot_aux, slot_second, slot_norm, slot_clip, slot_main, slot_l0, slot_count };
   using cmat = const_view<backend_type>;
@@ -190,13 +196,14 @@ class training_run {
                   dead_mask<real>{dead_.since_fired.data(), policies_.dead.dead_after,
                                   mask_.data()});
     }
-    raw_scale(x);
+    take_raw_target(x);
     rows_ = x;
     const auto loss = policies_.loss.prepare(be_, loss_in());
     dz_.reshape(be_, 1, std::max<std::size_t>(z_.entries(), 1));
     const auto& p = model_.directions();
     result_.run(be_, policies_.plan, {step_, p, model_.normalized(), target_, z_,
-                                      model_.settings().blocks},
+                                      model_.settings().blocks,
+                                      sparsify_.offset(be_, model_.sparsifier(), p)},
                 policies_.loss, loss, dz_.all());
     policies_.extra.reconstruct(be_, p, result_.aim(), loss, extra_);
     be_.fill(slot(slot_second), 0.0);
@@ -210,15 +217,21 @@ class training_run {
   void select() {
     z_.clear(be_, model_.features());
     policies_.extra.clear(be_, model_.features(), extra_);
-    const selection<backend_type> in{model_.parameters(), centred_.rows(), model_.rank_scale()};
-    if constexpr (dead_sees) policies_.dead.expect(be_, centred_.rows(), dead_);
-    model_.for_each_tile(centred_, [&](cmat pre) {
-      if constexpr (dead_sees) policies_.dead.see(be_, pre, dead_);
-      sparsify_.candidates(be_, model_.sparsifier(), pre, in, z_);
-      policies_.extra.select(be_, model_.sparsifier(), pre, in, extra_);
-    });
-    model_.unscale(z_);
-    sparsify_.activate(be_, model_.sparsifier(), model_.directions(), z_);
+    if constexpr (row_encoder_for<sparsifier_type, backend_type>) {
+      static_assert(std::is_same_v<decltype(Policies::extra), no_extra_term>,
+                    "plmscope: a sparsifier that encodes rows by itself has one result");
+      sparsify_.encode(be_, model_.sparsifier(), model_.encoder_rows(centred_), z_);
+    } else {
+      const selection<backend_type> in{model_.parameters(), centred_.rows(), model_.rank_scale()};
+      if constexpr (dead_sees) policies_.dead.expect(be_, centred_.rows(), dead_);
+      model_.for_each_tile(centred_, [&](cmat pre) {
+        if constexpr (dead_sees) policies_.dead.see(be_, pre, dead_);
+        sparsify_.candidates(be_, model_.sparsifier(), pre, in, z_);
+        policies_.extra.select(be_, model_.sparsifier(), pre, in, extra_);
+      });
+      model_.unscale(z_);
+      sparsify_.activate(be_, model_.sparsifier(), model_.directions(), z_);
+    }
     be_.transpose(z_, by_feature_);
   }
 
@@ -226,42 +239,27 @@ class training_run {
     policies_.dead.observe(be_, policies_.extra.fired(z_, extra_), dead_);
   }
 
-  // For losses at the scale of the activations: per-row weights, and the target in the units in
-  // which the reconstruction is brought back.
-  void raw_scale(cmat x) {
-    weights_ = {};
-    offset_ = {};
+  // Losses at the scale of the activations are formed on what came in, not on what is encoded.
+  void take_raw_target(cmat x) {
+    raw_.clear();
     if (policies_.loss.space == loss_space::normalized || model_.settings().transcodes) return;
-    if (model_.normalization().kind == normalization::none) return;
-    if (model_.normalization().kind != normalization::token_layer_norm) {
-      throw error(rules::train_loss_space,
-                  {.found = std::string(normalizer::name(model_.normalization().kind))});
+    const auto kind = model_.normalization().kind;
+    if (kind == normalization::none) return;
+    if (kind != normalization::token_layer_norm) {
+      throw error(rules::train_loss_space, {.found = std::string(normalizer::name(kind))});
     }
-    auto& c = model_.normalizer_context();
-    const std::size_t m = x.rows();
-    weights_.reshape(be_, 1, m);
-    offset_.reshape(be_, 1, m);
-    inverse_.reshape(be_, 1, m);
-    be_.reciprocal(real{1}, c.inverse_factor, inverse_);
-    be_.copy(cmat(c.mean), offset_.all());
-    be_.scale(offset_, real{-1});
-    raw_target_.reshape(be_, m, x.cols());
-    be_.affine_rows(x, offset_, inverse_, raw_target_);
-    target_ = raw_target_;
-    be_.copy(cmat(c.mean), offset_.all());
-    be_.scale_columns(offset_, inverse_);
-    be_.copy(cmat(c.inverse_factor), weights_.all());
-    be_.scale_columns(weights_, c.inverse_factor);
+    raw_.take(be_, x, model_.normalizer_context());
+    target_ = raw_.target();
   }
 
   loss_inputs<backend_type> loss_in() {
-    return {rows_, target_, weights_, model_.parameters(), work_, row_work_, slot(slot_main),
+    return {rows_, target_, raw_.weights(), model_.parameters(), work_, row_work_, slot(slot_main),
             model_.settings().blocks};
   }
 
   typename dead_type::template inputs<backend_type> dead_inputs(cmat residual = {}) {
     return {model_.directions(), centred_,      target_,              residual,
-            cmat(weights_),      cmat(offset_), model_.rank_scale(),   &result_, {}};
+            raw_.weights(), raw_.offset(), model_.rank_scale(),   &result_, {}};
   }
 
   bool dead_loss() {
@@ -326,7 +324,7 @@ class training_run {
     policies_.extra.backward(be_, c, gradient_, sums_.all(), extra_);
     penalty::add_gradient(policies_.penalty, be_, c, gradient_, sums_.all(), penalty_);
     input_bias_gradient(p, c);
-    if constexpr (sae_concepts::adds_encoder_bias<typename Sae::sparsifier_type>) {
+    if constexpr (sae_concepts::adds_encoder_bias<sparsifier_type>) {
       be_.axpy(real{1}, cmat(sums_), gradient_.encoder_bias);
     }
     model_.pull_back(gradient_);
@@ -340,14 +338,19 @@ class training_run {
     if (kind == input_centring::none) return;
     auto& to = kind == input_centring::own_bias ? gradient_.input_bias : gradient_.decoder_bias;
     if (kind == input_centring::own_bias) be_.fill(to.all(), real{0});
-    if (!model_.settings().unit_input) {
+    const bool unit = model_.settings().unit_input;
+    if (!sparsify_type::pulls_input && !unit) {
       be_.weighted_row_sum(p.encoder, sums_, to, real{-1});
       return;
     }
     input_pull_.reshape(be_, c.rows(), model_.d_model());
-    be_.decode(codes_view<backend_type>(z_).with_values(c.dz.data()), p.encoder, cmat(),
-               input_pull_);
-    model_.input_lengths().pull_back(be_, centred_, input_pull_.all());
+    if (sparsify_type::pulls_input) {
+      be_.copy(sparsify_.input_pull(model_.sparsifier()), input_pull_.all());
+    } else {
+      be_.decode(codes_view<backend_type>(z_).with_values(c.dz.data()), p.encoder, cmat(),
+                 input_pull_);
+    }
+    if (unit) model_.input_lengths().pull_back(be_, centred_, input_pull_.all());
     work_.reshape(be_, 1, model_.d_model());
     be_.column_sums(input_pull_, work_);
     be_.axpy(real{-1}, work_, to);
@@ -365,7 +368,8 @@ class training_run {
     }
   }
 
-  using sparsify_type = sparsifier_training<typename Sae::sparsifier_type, backend_type>;
+  using sparsifier_type = typename Sae::sparsifier_type;
+  using sparsify_type = sparsifier_training<sparsifier_type, backend_type>;
 
   Sae& model_;
   backend_type& be_;
@@ -383,7 +387,8 @@ class training_run {
   codes_by_feature<backend_type> by_feature_;
   cmat rows_, centred_, target_;
   matrix<real, backend_type> sums_, dz_, ones_, active_, mask_;
-  matrix<real, backend_type> weights_, offset_, inverse_, raw_target_, work_, row_work_, input_pull_;
+  raw_target<backend_type> raw_;
+  matrix<real, backend_type> work_, row_work_, input_pull_;
   matrix<double, backend_type> slots_;
   std::size_t rows_in_batch_ = 0;
   std::size_t step_ = 0;

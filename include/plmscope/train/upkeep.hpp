@@ -4,6 +4,7 @@
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/parameters.hpp>
+#include <plmscope/sae/row_encoder.hpp>
 #include <plmscope/tensor/matrix.hpp>
 #include <plmscope/train/step_context.hpp>
 
@@ -14,6 +15,7 @@
 #include <numeric>
 #include <span>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -78,6 +80,9 @@ template <class Run>
 void reorder_latents(Run& run, const std::vector<std::uint32_t>& order, bool moments = true) {
   using backend = typename Run::backend_type;
   using real = typename backend::real;
+  using model = std::remove_cvref_t<decltype(run.model())>;
+  static_assert(!sae_concepts::has_matrices<typename model::sparsifier_type, typename model::options>,
+                "plmscope: latents of a sparsifier with matrices of its own (routed) have fixed places");
   auto& be = run.backend();
   matrix<std::uint32_t, backend> ids(be, 1, order.size());
   be.upload(std::span<const std::uint32_t>(order), ids.all());
