@@ -7,6 +7,7 @@
 #include "sweep_input.hpp"
 #include "sweep_records.hpp"
 
+#include <plmscope/acts/read_activations.hpp>
 #include <plmscope/core/available_memory.hpp>
 #include <plmscope/core/progress.hpp>
 #include <plmscope/train/progress_bar.hpp>
@@ -18,7 +19,9 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <set>
+#include <span>
 
 namespace {
 
@@ -33,8 +36,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Time left over the whole sweep, by operations: what is trained or measured costs more or less than
-/// estimated, but every piece counts once.
+/// Time left over the whole sweep, by operations: what is trained or measured costs more or less
+/// than estimated, but every piece counts once.
 class sweep_progress {
  public:
   explicit sweep_progress(double operations)
@@ -81,8 +84,8 @@ class sweep {
   void say_what() {
     const auto records = sweep_records::read(o_.out);
     json_object out = heading();
-    std::string text = fmt::format("{:<48} {:>9} {:>10} {:>10}\n", "run", "features", "SAE",
-                                   "operations");
+    std::string text =
+        fmt::format("{:<48} {:>9} {:>10} {:>10}\n", "run", "features", "SAE", "operations");
     double operations = 0;
     std::size_t bytes = 0;
     std::set<std::size_t> models;
@@ -114,7 +117,7 @@ class sweep {
     text += fmt::format(
         "\n{} runs on {} residues of {} proteins; {} of SAEs to write to {}\n"
         "activations   {}, {} (limit {})\n"
-        "time          {} at the least: {:.1e} operations, {:.1e} a second measured\n",
+        "time          about {}: {:.1e} operations, {:.1e} a second measured just now\n",
         plan_.runs.size(), in_.residues(), in_.proteins().size(), size_text(bytes), o_.out,
         size_text(activations), activations <= memory_ ? "in memory" : "on disk",
         size_text(memory_), plmscope::duration_text(operations / speed), operations, speed);
@@ -162,7 +165,9 @@ class sweep {
 
  private:
   json_object heading() const {
-    return {{"file", o_.file}, {"out", o_.out}, {"proteins", in_.proteins().size()},
+    return {{"file", o_.file},
+            {"out", o_.out},
+            {"proteins", in_.proteins().size()},
             {"residues", in_.residues()}};
   }
 
@@ -217,6 +222,7 @@ class sweep {
     fmt::print(stderr, "{}: {} runs; activations of {} sites {}\n", plan_.models[m].name,
                runs.size(), needed.size(), activations.text());
     for (const auto* run : runs) finish(esm, activations, *run);
+    if (scoring_) scoring_->states.reset();
   }
 
   void finish(program_model& esm, sweep_activations& activations, const sweep_run& run) {
@@ -236,25 +242,51 @@ class sweep {
       train_run(esm, activations, run, file, record);
     }
     progress_->begin(run.name + ", figures", in_.figure_operations(run));
-    program_sae sae = program_sae::open(file, {}, esm.source(plmscope::parse_site(run.site)),
-                                        esm.backend());
+    program_sae sae =
+        program_sae::open(file, {}, esm.source(plmscope::parse_site(run.site)), esm.backend());
     if (!record.contains("rows")) {
-      activations.with_rows(run.site, o_.common.seed, in_.training(run).buffer_rows, {},
-                            [&](row_feed rows) {
-                              record["rows"] = measure_rows(esm.backend(), sae, std::move(rows),
-                                                            activations.rows());
-                            });
+      activations.with_rows(
+          run.site, o_.common.seed, figure_rows, progress_->rows(), [&](row_feed rows) {
+            record["rows"] = measure_rows(esm.backend(), sae, std::move(rows), activations.rows());
+          });
     }
     if (plan_.fidelity) {
       record["fidelity"] =
           measure_loss(esm, sae, in_.loss_sequences(), o_.common, progress_->rows());
     }
     if (plan_.concepts) {
-      record["concepts"] = measure_concepts(esm, sae, in_.annotated(), *plan_.concepts, o_.common);
+      record["concepts"] =
+          measure_concepts(esm, sae, in_.annotated(), concept_input(esm, activations),
+                           *plan_.concepts, progress_->rows());
     }
     records_->put(std::move(record));
     records_->drop_checkpoints(file.string() + ".checkpoints");
     stop_if_asked(run);
+  }
+
+  /// Concepts and split once for all SAEs, states once for those of a model where memory suffices.
+  const scoring_input& concept_input(program_model& esm, const sweep_activations& activations) {
+    if (!scoring_) {
+      scoring_ = prepare_scoring(in_.annotated(), plan_.concepts->scoring, o_.common);
+    }
+    if (scoring_->states) return *scoring_;
+    const auto sequences = plmscope::sequences_of(in_.annotated());
+    const auto same = [&](const auto& p, const std::string& s) { return p.sequence == s; };
+    if (std::ranges::equal(in_.proteins(), sequences, same)) {
+      scoring_->states = activations.memory();
+    }
+    std::size_t residues = 0;
+    for (const auto& s : sequences) residues += s.size();
+    std::vector<plmscope::site> sites;
+    for (const auto& site : activations.needed()) sites.push_back(plmscope::parse_site(site));
+    const std::size_t bytes = plmscope::activation_memory::bytes(esm, sites, residues);
+    const std::size_t taken = activations.memory() ? activations.bytes() : 0;
+    if (!scoring_->states && bytes <= memory_ - std::min(memory_, taken)) {
+      scoring_->states =
+          std::make_shared<plmscope::activation_memory>(plmscope::activation_memory::of(
+              esm, sites, std::span<const std::string>(sequences), progress_->rows()));
+    }
+    return *scoring_;
   }
 
   void train_run(program_model& esm, sweep_activations& activations, const sweep_run& run,
@@ -266,14 +298,16 @@ class sweep {
     training.checkpoints = file.string() + ".checkpoints";
     training.resume = true;
     training.report = [&](const plmscope::training_metrics& m) {
-      progress_->at(static_cast<double>(m.step + 1) / static_cast<double>(m.steps),
-                    fmt::format("FVU {:.3f}  L0 {:.1f}  dead {:.1f} %", m.fvu, m.l0,
-                                100 * m.dead_share));
+      progress_->at(
+          static_cast<double>(m.step + 1) / static_cast<double>(m.steps),
+          fmt::format("FVU {:.3f}  L0 {:.1f}  dead {:.1f} %", m.fvu, m.l0, 100 * m.dead_share));
     };
     common_options common = o_.common;
     common.seed = run.seed;
-    progress_->begin(plan_.models[run.model].name + ", activations",
-                     std::exchange(forward_left_[run.model], 0.0));
+    if (!activations.ready()) {
+      progress_->begin(plan_.models[run.model].name + ", activations",
+                       std::exchange(forward_left_[run.model], 0.0));
+    }
     activations.with_rows(
         run.site, run.seed, training.buffer_rows, progress_->rows(), [&](row_feed rows) {
           progress_->begin(run.name, in_.training_operations(run));
@@ -284,16 +318,17 @@ class sweep {
           record["bytes"] = std::filesystem::file_size(file);
           record["last"] = metrics_json(t.last);
           record["seconds"] = seconds_since(start);
-          record["by"] = fmt::format("plmscope {}.{}.{}, {}", PLMSCOPE_VERSION_MAJOR,
-                                     PLMSCOPE_VERSION_MINOR, PLMSCOPE_VERSION_PATCH,
-                                     o_.common.backend);
+          record["by"] =
+              fmt::format("plmscope {}.{}.{}, {}", PLMSCOPE_VERSION_MAJOR, PLMSCOPE_VERSION_MINOR,
+                          PLMSCOPE_VERSION_PATCH, o_.common.backend);
         });
   }
 
   void stop_if_asked(const sweep_run& run) const {
     if (!stop_wanted()) return;
     throw plmscope::error(plmscope::rules::training_stopped,
-                          {.where = o_.out, .found = "a request to stop after " + run.name,
+                          {.where = o_.out,
+                           .found = "a request to stop after " + run.name,
                            .remedy = "run the sweep again when you like"});
   }
 
@@ -302,6 +337,7 @@ class sweep {
   const sweep_plan& plan_;
   std::size_t memory_;
   std::vector<double> forward_left_;  // operations
+  std::optional<scoring_input> scoring_;
   sweep_records* records_ = nullptr;
   sweep_progress* progress_ = nullptr;
 };

@@ -46,8 +46,9 @@ std::size_t sweep_activations::width(const std::string& site) const {
 }
 
 bool sweep_activations::ready() const {
-  return computed_ || (!in_memory() && is_store(store_) &&
-                       plmscope::activation_store::open(store_, {.allow_partial = true}).complete());
+  return computed_ ||
+         (!in_memory() && is_store(store_) &&
+          plmscope::activation_store::open(store_, {.allow_partial = true}).complete());
 }
 
 std::string sweep_activations::text() const {
@@ -82,9 +83,10 @@ void sweep_activations::with_rows(const std::string& site, std::uint64_t seed,
     row_feed feed(rows);
     // The same rows wherever they lie: a training may go on with those of the other place.
     const auto from = rows.source();
-    feed.identity = [text = fmt::format("model {} {} at {}, proteins {}, seed {}, {} rows in memory",
-                                        from.model, from.model_hash, from.site, proteins_hash_,
-                                        seed, std::min(buffer_rows, rows_))] { return text; };
+    feed.identity = [text =
+                         fmt::format("model {} {} at {}, proteins {}, seed {}, {} rows in memory",
+                                     from.model, from.model_hash, from.site, proteins_hash_, seed,
+                                     std::min(buffer_rows, rows_))] { return text; };
     use(std::move(feed));
   };
   if (in_memory()) {

@@ -15,15 +15,15 @@
 #include <string>
 #include <vector>
 
-/// The activations that all SAEs of a model are trained on, from one pass over it: in memory where they
-/// take no more than `memory_limit`, else in a store in the folder. Rows and their order are those of
-/// `train` with the same seed, bit for bit, either way.
+/// The activations that all SAEs of a model are trained on, from one pass over it: in memory where
+/// they take no more than `memory_limit`, else in a store in the folder. Rows and their order are
+/// those of `train` with the same seed, bit for bit, either way.
 class sweep_activations {
  public:
   struct request {
-    std::vector<std::string> sites;       // of the whole sweep: what a store holds
-    std::vector<std::string> needed;      // of the runs that are not finished: what memory holds
-    std::filesystem::path folder;         // where a store is made
+    std::vector<std::string> sites;   // of the whole sweep: what a store holds
+    std::vector<std::string> needed;  // of the runs that are not finished: what memory holds
+    std::filesystem::path folder;     // where a store is made
     std::size_t memory_limit = 0;
   };
 
@@ -32,6 +32,7 @@ class sweep_activations {
                     request asked);
   ~sweep_activations();
 
+  const std::vector<std::string>& needed() const noexcept { return asked_.needed; }
   /// Residues.
   std::size_t rows() const noexcept { return memory_ ? memory_->rows() : rows_; }
   std::size_t width(const std::string& site) const;
@@ -42,6 +43,9 @@ class sweep_activations {
   bool ready() const;
   /// "in memory, 1.2 GB" or "in FOLDER, 12 GB".
   std::string text() const;
+
+  /// The states of the same sequences, where they are in memory by now; else nothing.
+  std::shared_ptr<const plmscope::activation_memory> memory() const noexcept { return memory_; }
 
   /// Calls `use` with the rows of a site in the order of a training with that seed.
   /// `progress(rows done, rows to do)` while the model runs.

@@ -11,7 +11,7 @@
 #include <string_view>
 
 json_object measure_rows(program_backend& be, program_sae& sae, row_feed rows, std::size_t all) {
-  const std::size_t wanted = std::min<std::size_t>(all, std::size_t{1} << 18);
+  const std::size_t wanted = std::min(all, figure_rows);
   unexplained_share unexplained(sae.d_model());
   std::vector<bool> fired(sae.features(), false);
   std::size_t entries = 0;
@@ -50,17 +50,17 @@ json_object measure_loss(program_model& esm, program_sae& sae,
   for (std::size_t i = 0; i < f.figures.size(); ++i) {
     const auto& e = f.figures[i];
     if (!e.defined()) continue;
-    out[std::string(plmscope::fidelity_figure_names[i])] = {{"value", e.value},
-                                                            {"low", number_or_null(e.low)},
-                                                            {"high", number_or_null(e.high)}};
+    out[std::string(plmscope::fidelity_figure_names[i])] = {
+        {"value", e.value}, {"low", number_or_null(e.low)}, {"high", number_or_null(e.high)}};
   }
   return out;
 }
 
 json_object measure_concepts(program_model& esm, program_sae& sae,
                              const std::vector<plmscope::annotated_protein>& proteins,
-                             const sweep_concepts& asked, const common_options& common) {
-  const scored s = score_sae(esm, sae, proteins, asked.scoring, common);
+                             const scoring_input& input, const sweep_concepts& asked,
+                             const std::function<void(std::size_t, std::size_t)>& progress) {
+  const scored s = score_sae(esm, sae, proteins, input, asked.scoring, progress);
   const protocol_scores& p = chosen(s, asked.scoring);
   const double least = asked.scoring.min_name_score;
   json_object names = json_object::array();

@@ -94,15 +94,16 @@ class sweep_reader {
 
   const toml::node& need(std::string_view key, std::string_view what) const {
     if (const toml::node* node = root_.get(key)) return *node;
-    throw plmscope::error(plmscope::rules::sweep_key,
-                          {.where = file_, .expected = fmt::format("{}: {}", key, what),
-                           .found = fmt::format("no {}", key)});
+    throw plmscope::error(plmscope::rules::sweep_key, {.where = file_,
+                                                       .expected = fmt::format("{}: {}", key, what),
+                                                       .found = fmt::format("no {}", key)});
   }
   const toml::table& table_of(const toml::node& node, std::string_view key,
                               std::string_view what) const {
     if (node.is_table()) return *node.as_table();
     throw plmscope::error(plmscope::rules::sweep_value,
-                          {.where = place(node), .expected = std::string(what),
+                          {.where = place(node),
+                           .expected = std::string(what),
                            .found = fmt::format("{} is {}", key, type_of(node))});
   }
 
@@ -134,7 +135,8 @@ class sweep_reader {
     const toml::array* list = node.as_array();
     if (list == nullptr) {
       throw plmscope::error(plmscope::rules::sweep_value,
-                            {.where = place(node), .expected = "a list or a table of models",
+                            {.where = place(node),
+                             .expected = "a list or a table of models",
                              .found = type_of(node)});
     }
     std::vector<std::string> names;
@@ -145,7 +147,8 @@ class sweep_reader {
       require_name(names.back(), place(value), remedy);
       if (std::ranges::count(names, names.back()) > 1) {
         throw plmscope::error(plmscope::rules::sweep_name,
-                              {.where = place(value), .found = "two models called " + names.back(),
+                              {.where = place(value),
+                               .found = "two models called " + names.back(),
                                .remedy = remedy});
       }
       out.models.push_back({names.back(), path});
@@ -155,7 +158,8 @@ class sweep_reader {
     const auto text = node.value_exact<std::string>();
     if (text && !text->empty()) return *text;
     throw plmscope::error(plmscope::rules::sweep_value,
-                          {.where = place(node), .expected = "a model, as `plmscope train` takes it",
+                          {.where = place(node),
+                           .expected = "a model, as `plmscope train` takes it",
                            .found = text ? "an empty text" : type_of(node)});
   }
 
@@ -215,7 +219,8 @@ class sweep_reader {
     c.settings = as.settings();
     if (c.proteins.empty()) {
       throw plmscope::error(plmscope::rules::sweep_key,
-                            {.where = place(*node), .expected = "proteins: an annotated UniProt table",
+                            {.where = place(*node),
+                             .expected = "proteins: an annotated UniProt table",
                              .found = "no proteins in [concepts]"});
     }
     out.concepts = std::move(c);

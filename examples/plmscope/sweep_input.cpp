@@ -19,8 +19,8 @@ sweep_input::sweep_input(const std::string& file, const common_options& common)
   proteins_hash_ = plmscope::hash_proteins(proteins_);
   for (const auto& p : proteins_) residues_ += p.sequence.size();
   if (plan_.fidelity) {
-    auto list = plan_.fidelity->proteins.empty() ? proteins_
-                                                 : read_proteins(plan_.fidelity->proteins);
+    auto list =
+        plan_.fidelity->proteins.empty() ? proteins_ : read_proteins(plan_.fidelity->proteins);
     if (list.size() > plan_.fidelity->first) list.resize(plan_.fidelity->first);
     for (const auto& p : list) loss_sequences_.push_back(p.sequence);
     loss_hash_ = plmscope::hash_proteins(list);
@@ -42,7 +42,8 @@ sweep_input::sweep_input(const std::string& file, const common_options& common)
   for (const auto& run : plan_.runs) {
     if (training(run).k <= static_cast<double>(features(run))) continue;
     throw plmscope::error(plmscope::rules::cli_option,
-                          {.where = run.name, .expected = fmt::format("k up to {}", features(run)),
+                          {.where = run.name,
+                           .expected = fmt::format("k up to {}", features(run)),
                            .found = fmt::format("{}", training(run).k)});
   }
 }
@@ -57,8 +58,11 @@ std::size_t sweep_input::features(const sweep_run& run) const {
 }
 
 json_object sweep_input::asked(const sweep_run& run) const {
-  return {{"model_hash", models_[run.model].hash}, {"site", run.site}, {"seed", run.seed},
-          {"proteins_hash", proteins_hash_},       {"precision", common_.precision},
+  return {{"model_hash", models_[run.model].hash},
+          {"site", run.site},
+          {"seed", run.seed},
+          {"proteins_hash", proteins_hash_},
+          {"precision", common_.precision},
           {"settings", plan_.policies[run.policy].settings}};
 }
 
@@ -70,8 +74,8 @@ json_object sweep_input::measured() const {
   if (plan_.concepts) {
     auto settings = plan_.concepts->settings;
     settings.erase("proteins");
-    out["concepts"] = {{"proteins_sha256", concepts_hash_}, {"seed", common_.seed},
-                       {"settings", settings}};
+    out["concepts"] = {
+        {"proteins_sha256", concepts_hash_}, {"seed", common_.seed}, {"settings", settings}};
   }
   return out;
 }

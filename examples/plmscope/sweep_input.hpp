@@ -10,11 +10,12 @@
 #include <string>
 #include <vector>
 
-/// What a sweep file names, read and checked before anything is trained, and what its runs will cost.
+/// What a sweep file names, read and checked before anything is trained, and what its runs will
+/// cost.
 class sweep_input {
  public:
-  /// Errors: those of `read_sweep` and of the files; plm.107, plm.108 for a site that a model lacks;
-  /// cli.112 for more active latents than features.
+  /// Errors: those of `read_sweep` and of the files; plm.107, plm.108 for a site that a model
+  /// lacks; cli.112 for more active latents than features.
   sweep_input(const std::string& file, const common_options& common);
 
   const sweep_plan& plan() const noexcept { return plan_; }

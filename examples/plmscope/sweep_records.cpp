@@ -79,7 +79,10 @@ sweep_records::sweep_records(const std::filesystem::path& folder)
 
 std::map<std::string, json_object> sweep_records::read(const std::filesystem::path& folder) {
   std::map<std::string, json_object> out;
-  for (auto& record : records_in(folder)) out[record["run"]] = std::move(record);
+  for (auto& record : records_in(folder)) {
+    const std::string run = record["run"];
+    out[run] = std::move(record);
+  }
   return out;
 }
 

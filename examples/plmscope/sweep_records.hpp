@@ -10,10 +10,10 @@
 #include <map>
 #include <string>
 
-/// The folder of a sweep, open for one process: its SAEs and `runs.jsonl`, one JSON object a line for
-/// every run that is finished, in the order they finished. A record is on the disk, durably, when
-/// `put` returns; the file appears whole every time, so that no line is ever half written. Errors:
-/// cli.126 for a line that is none of ours, cli.127, io.505.
+/// The folder of a sweep, open for one process: its SAEs and `runs.jsonl`, one JSON object a line
+/// for every run that is finished, in the order they finished. A record is on the disk, durably,
+/// when `put` returns; the file appears whole every time, so that no line is ever half written.
+/// Errors: cli.126 for a line that is none of ours, cli.127, io.505.
 class sweep_records {
  public:
   static constexpr const char* file_name = "runs.jsonl";

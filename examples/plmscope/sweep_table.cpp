@@ -17,6 +17,7 @@ struct column {
   std::string title;
   std::function<std::optional<double>(const json_object&)> value;
   std::string format;
+  std::string mean_format;
 };
 
 std::function<std::optional<double>(const json_object&)> at(const char* path, double times = 1) {
@@ -26,8 +27,8 @@ std::function<std::optional<double>(const json_object&)> at(const char* path, do
   };
 }
 
-std::string shown(const column& c, std::optional<double> value) {
-  return value ? fmt::format(fmt::runtime("{:" + c.format + "}"), *value) : "n/a";
+std::string shown(const std::string& format, std::optional<double> value) {
+  return value ? fmt::format(fmt::runtime("{:" + format + "}"), *value) : "n/a";
 }
 
 /// Mean and standard deviation (n - 1) of what there is.
@@ -40,8 +41,9 @@ std::string spread(const column& c, const std::vector<std::optional<double>>& va
   for (const auto& v : values) {
     if (v) squares += (*v - sum / n) * (*v - sum / n);
   }
-  if (n < 2) return shown(c, sum / n);
-  return shown(c, sum / n) + " +- " + shown(c, std::sqrt(squares / (n - 1)));
+  if (n < 2) return shown(c.mean_format, sum / n);
+  return shown(c.mean_format, sum / n) + " +- " +
+         shown(c.mean_format, std::sqrt(squares / (n - 1)));
 }
 
 using text_rows = std::vector<std::vector<std::string>>;
@@ -68,13 +70,13 @@ std::string aligned(const text_rows& rows, std::size_t left) {
 
 std::string comparison_table(const sweep_plan& plan,
                              const std::map<std::string, json_object>& records) {
-  std::vector<column> columns{{"FVU", at("/rows/fvu"), ".4f"},
-                              {"L0", at("/rows/l0"), ".1f"},
-                              {"dead %", at("/rows/dead_share", 100), ".1f"}};
+  std::vector<column> columns{{"FVU", at("/rows/fvu"), ".4f", ".4f"},
+                              {"L0", at("/rows/l0"), ".1f", ".1f"},
+                              {"dead %", at("/rows/dead_share", 100), ".1f", ".1f"}};
   if (plan.fidelity) {
-    columns.push_back({"loss recovered", at("/fidelity/recovered_zero/value"), ".4f"});
+    columns.push_back({"loss recovered", at("/fidelity/recovered_zero/value"), ".4f", ".4f"});
   }
-  if (plan.concepts) columns.push_back({"concepts", at("/concepts/found"), ".4g"});
+  if (plan.concepts) columns.push_back({"concepts", at("/concepts/found"), ".0f", ".1f"});
 
   std::vector<std::string> head{"model", "site", "policy"};
   text_rows runs{head};
@@ -96,7 +98,7 @@ std::string comparison_table(const sweep_plan& plan,
                       fmt::format("{}", run.seed)});
       for (std::size_t c = 0; c < columns.size(); ++c) {
         values[c].push_back(columns[c].value(record->second));
-        runs.back().push_back(shown(columns[c], values[c].back()));
+        runs.back().push_back(shown(columns[c].format, values[c].back()));
       }
     }
     if (values[0].empty()) continue;

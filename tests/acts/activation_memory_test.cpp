@@ -24,9 +24,14 @@ using plmscope::shuffled_rows;
 namespace {
 
 // Empty ones at the beginning, inside and at the end; one longer than the batches of the tests.
-const std::vector<std::string> sequences{
-    "",   "MKTAYIAKQRQISFVKSHFSRQ", "ACDE", "", "WYVTSRQPNMLKIHGFEDCAACDEFGHIKLMNPQRSTVWYACDEFGHIK",
-    "GG", "TSRQPNM", ""};
+const std::vector<std::string> sequences{"",
+                                         "MKTAYIAKQRQISFVKSHFSRQ",
+                                         "ACDE",
+                                         "",
+                                         "WYVTSRQPNMLKIHGFEDCAACDEFGHIKLMNPQRSTVWYACDEFGHIK",
+                                         "GG",
+                                         "TSRQPNM",
+                                         ""};
 const std::vector<plmscope::site> sites{resid_post{1}, plmscope::final_norm{}, resid_post{0}};
 
 esm2<> small_model() {
@@ -74,8 +79,8 @@ TEST_CASE("one pass gives every site the rows that a reader of the model gives, 
       for (const std::size_t capacity : {20u, 50u, 1000u}) {
         CAPTURE(to_string(at));
         CAPTURE(capacity);
-        shuffled_rows<esm2_reader<>, cpu> of_model(esm2_reader<>(esm, at, sequences, seed, 40), seed,
-                                                   capacity);
+        shuffled_rows<esm2_reader<>, cpu> of_model(esm2_reader<>(esm, at, sequences, seed, 40),
+                                                   seed, capacity);
         shuffled_rows<activation_memory_reader<>, cpu> of_memory(
             activation_memory_reader<>(memory, to_string(at), seed, 25), seed, capacity);
         CHECK(of_memory.source().site == of_model.source().site);

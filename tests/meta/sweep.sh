@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 die() { cat "$work/log"; echo "$1"; exit 1; }
 head -n 61 examples/data/uniprot_demo.tsv > "$work/proteins.tsv"
 model=examples/data/esm2_mini
-common=(--features 160 --steps 60 --batch 96 --buffer 3000 --dead-after 2000)
+common=(--features 160 --steps 60 --batch 96 --buffer 9000 --dead-after 2000)
 
 write_sweep() {  # FILE EXTRA_POLICY_LINES...
   cat > "$1" << TOML
@@ -31,7 +31,7 @@ again = "$model/"
 features = 160
 steps = 60
 batch = 96
-buffer = 3000
+buffer = 9000
 dead-after = 2000
 k = 8
 [policies.top]

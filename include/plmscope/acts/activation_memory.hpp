@@ -20,10 +20,10 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// Activations at several sites from one pass over a model, as floats in the memory of the host: what
-/// a store is on disk, for data that fit. Any number of `activation_memory_reader` read from it, so
-/// that a model runs once for all SAEs that are trained on it. Rows are residues, protein by protein
-/// in the order of the list.
+/// Activations at several sites from one pass over a model, as floats in the memory of the host:
+/// what a store is on disk, for data that fit. Any number of `activation_memory_reader` read from
+/// it, so that a model runs once for all SAEs that are trained on it. Rows are residues, protein by
+/// protein in the order of the list.
 class activation_memory {
  public:
   /// Bytes of the rows of so many residues.
@@ -34,14 +34,14 @@ class activation_memory {
     return residues * width * sizeof(float);
   }
 
-  /// Runs the model once over all sequences, no further than the last site. All of them are tokenized
-  /// first, so that a wrong one is refused before the model has run for hours.
-  /// `progress(rows done, rows to do)` after every batch. Errors: acts.101 without a residue, acts.102
-  /// for no site or one without a row per residue, acts.103, those of model and tokenizer.
+  /// Runs the model once over all sequences, no further than the last site. All of them are
+  /// tokenized first, so that a wrong one is refused before the model has run for hours.
+  /// `progress(rows done, rows to do)` after every batch. Errors: acts.101 without a residue,
+  /// acts.102 for no site or one without a row per residue, acts.103, those of model and tokenizer.
   template <class Model, class Progress = no_progress>
   static activation_memory of(Model& model, std::vector<site> sites,
-                              std::span<const std::string> sequences,
-                              const Progress& progress = {}, std::size_t tokens_per_batch = 8192) {
+                              std::span<const std::string> sequences, const Progress& progress = {},
+                              std::size_t tokens_per_batch = 8192) {
     static_assert(require_language_model<Model>::value);
     using backend_type = typename Model::backend_type;
     activation_memory out;
@@ -52,8 +52,7 @@ class activation_memory {
     for (std::size_t p = 0; p < sequences.size();) {
       batch.clear();
       while (p < sequences.size() &&
-             (batch.sequences() == 0 ||
-              batch.rows() + out.rows_of(p) + 2 <= tokens_per_batch)) {
+             (batch.sequences() == 0 || batch.rows() + out.rows_of(p) + 2 <= tokens_per_batch)) {
         if (!sequences[p].empty()) batch.add(std::string_view(sequences[p]));
         ++p;
       }

@@ -18,9 +18,9 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// Reads one site of an `activation_memory` as `model_reader` reads it from the model: the same rows in
-/// the same order for the same seed, bit for bit. The memory is shared, the place in it is not.
-/// Errors: acts.113 for a site that is not there.
+/// Reads one site of an `activation_memory` as `model_reader` reads it from the model: the same
+/// rows in the same order for the same seed, bit for bit. The memory is shared, the place in it is
+/// not. Errors: acts.113 for a site that is not there.
 template <class Backend = cpu>
 class activation_memory_reader {
  public:
