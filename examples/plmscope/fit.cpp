@@ -115,6 +115,15 @@ auto trainer_of(const training_options& o, const shared_settings& shared, Penalt
 }  // namespace
 
 void check_training(const training_options& o) {
+  // Ids of features are 32 bits wide; rows are counted in 64.
+  const auto require_at_most = [](const char* flag, std::size_t value, std::size_t most) {
+    if (value <= most) return;
+    throw plmscope::error(plmscope::rules::cli_option, {.where = flag,
+                                                        .expected = fmt::format("up to {}", most),
+                                                        .found = fmt::format("{}", value)});
+  };
+  require_at_most("--features", o.features, (std::size_t{1} << 31) - 1);
+  require_at_most("--steps", o.steps, std::size_t{1} << 42);
   if (o.sparsifier == "top_k" || o.sparsifier == "abs_top_k" || o.sparsifier == "group_max") {
     static_cast<void>(whole_k(o));
   }

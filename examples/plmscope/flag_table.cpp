@@ -46,7 +46,13 @@ std::string text_of(const CLI::Option& flag, const std::string& key, const toml:
       }
       [[fallthrough]];
     case flag_kind::whole:
-      if (const auto number = node.value_exact<std::int64_t>()) return fmt::format("{}", *number);
+      if (const auto number = node.value_exact<std::int64_t>()) {
+        // CLI11 would take -1 for 2^64 - 1.
+        if (*number < 0 && flag.get_type_name().starts_with("UINT")) {
+          refuse(where, key, "a whole number from 0", fmt::format("{}", *number));
+        }
+        return fmt::format("{}", *number);
+      }
       break;
   }
   refuse(where, key, kind_of(flag) == flag_kind::whole ? "a whole number" : "a number",
