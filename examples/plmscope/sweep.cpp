@@ -195,8 +195,15 @@ class sweep {
       return false;
     }
     records_->drop_checkpoints(sae_file(run).string() + ".checkpoints");
-    return record->contains("measured") &&
-           differences((*record)["measured"], in_.measured()).empty();
+    return has_figures(*record, "fidelity") && has_figures(*record, "concepts");
+  }
+  /// Whether a record has the figures of that name as the file asks for them, if it does. Those
+  /// that are no longer asked for stay.
+  bool has_figures(const json_object& record, const char* name) const {
+    const json_object asked = in_.measured();
+    return !asked.contains(name) || (record.contains(name) && record.contains("measured") &&
+                                     record["measured"].contains(name) &&
+                                     differences(record["measured"][name], asked[name]).empty());
   }
   bool has_sae(const sweep_run& run) const {
     const json_object* record = records_->find(run.name);
@@ -226,19 +233,17 @@ class sweep {
   }
 
   void finish(program_model& esm, sweep_activations& activations, const sweep_run& run) {
-    json_object record{{"run", run.name},
-                       {"model", plan_.models[run.model].path},
-                       {"policy", plan_.policies[run.policy].name},
-                       {"asked", in_.asked(run)},
-                       {"measured", in_.measured()},
-                       {"sae", run.name + ".safetensors"}};
+    json_object record;
     const auto file = sae_file(run);
     if (has_sae(run)) {
-      const json_object& there = *records_->find(run.name);
-      for (const char* key : {"sha256", "bytes", "last", "rows", "seconds", "by"}) {
-        if (there.contains(key)) record[key] = there[key];
-      }
+      record = *records_->find(run.name);
     } else {
+      record = {{"run", run.name},
+                {"model", plan_.models[run.model].path},
+                {"policy", plan_.policies[run.policy].name},
+                {"asked", in_.asked(run)},
+                {"measured", json_object::object()},
+                {"sae", run.name + ".safetensors"}};
       train_run(esm, activations, run, file, record);
     }
     progress_->begin(run.name + ", figures", in_.figure_operations(run));
@@ -250,15 +255,16 @@ class sweep {
             record["rows"] = measure_rows(esm.backend(), sae, std::move(rows), activations.rows());
           });
     }
-    if (plan_.fidelity) {
+    if (!has_figures(record, "fidelity")) {
       record["fidelity"] =
           measure_loss(esm, sae, in_.loss_sequences(), o_.common, progress_->rows());
     }
-    if (plan_.concepts) {
+    if (!has_figures(record, "concepts")) {
       record["concepts"] =
           measure_concepts(esm, sae, in_.annotated(), concept_input(esm, activations),
                            *plan_.concepts, progress_->rows());
     }
+    for (const auto& [key, how] : in_.measured().items()) record["measured"][key] = how;
     records_->put(std::move(record));
     records_->drop_checkpoints(file.string() + ".checkpoints");
     stop_if_asked(run);

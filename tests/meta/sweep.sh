@@ -135,6 +135,10 @@ sweep "$work/more.toml" --out "$work/one" || die "a sweep does not grow"
 (($(wc -l < "$work/one/runs.jsonl") == 20)) || die "not 20 records"
 grep '"run":"mini-resid_post.1-top-seed3"' "$work/one/runs.jsonl" | grep -q '"protocol":"residue"' ||
   die "figures were not measured again"
+sed '/^\[fidelity\]/,/^first/d' "$work/more.toml" > "$work/less.toml"
+cp "$work/one/runs.jsonl" "$work/before"
+sweep "$work/less.toml" --out "$work/one" || die "a sweep does not shrink"
+cmp "$work/before" "$work/one/runs.jsonl"
 
 # An SAE that is gone is trained again; one that changed, and a record that is none, are refused.
 cp "$sae" "$work/kept"
