@@ -264,7 +264,7 @@ class sweep {
           measure_concepts(esm, sae, in_.annotated(), concept_input(esm, activations),
                            *plan_.concepts, progress_->rows());
     }
-    for (const auto& [key, how] : in_.measured().items()) record["measured"][key] = how;
+    record["measured"].update(in_.measured());
     records_->put(std::move(record));
     records_->drop_checkpoints(file.string() + ".checkpoints");
     stop_if_asked(run);
