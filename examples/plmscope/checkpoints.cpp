@@ -28,9 +28,11 @@ wanted_checkpoints checkpoints_of(const training_options& o) {
   every.folder = o.checkpoints;
   every.steps = o.checkpoint_every;
   every.resume = o.resume;
-  every.stop = [] { return asked_to_stop != 0; };
+  every.stop = stop_wanted;
   return {every};
 }
+
+bool stop_wanted() noexcept { return asked_to_stop != 0; }
 
 void metrics_file::add(const plmscope::training_metrics& m) {
   if (path_.empty()) return;

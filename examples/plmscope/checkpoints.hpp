@@ -41,6 +41,9 @@ struct wanted_checkpoints {
 /// second one at once.
 wanted_checkpoints checkpoints_of(const training_options& options);
 
+/// Whether one of them has come.
+bool stop_wanted() noexcept;
+
 /// One JSON object a line, each written whole. The file is touched with the first line, so that a
 /// training that is refused leaves it alone.
 class metrics_file {

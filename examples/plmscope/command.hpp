@@ -47,6 +47,7 @@ void add_score(CLI::App& app);
 void add_harvest(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_train(CLI::App& app);
+void add_sweep(CLI::App& app);
 void add_concepts(CLI::App& app);
 void add_fidelity(CLI::App& app);
 void add_ask(CLI::App& app);

@@ -75,7 +75,8 @@ trained run(program_backend& be, row_feed& rows, const training_options& o,
   metrics_file log(o.metrics, o.resume);
   plmscope::progress_bar bar;
   const auto last = fit(model, rows, [&](const plmscope::training_metrics& m) {
-    bar(m);
+    if (o.report) o.report(m);
+    else bar(m);
     log.add(m);
   });
   auto& record = model.training_record;
@@ -113,8 +114,30 @@ auto trainer_of(const training_options& o, const shared_settings& shared, Penalt
 
 }  // namespace
 
+void check_training(const training_options& o) {
+  // Ids of features are 32 bits wide; rows are counted in 64.
+  const auto require_at_most = [](const char* flag, std::size_t value, std::size_t most) {
+    if (value <= most) return;
+    throw plmscope::error(plmscope::rules::cli_option, {.where = flag,
+                                                        .expected = fmt::format("up to {}", most),
+                                                        .found = fmt::format("{}", value)});
+  };
+  require_at_most("--features", o.features, (std::size_t{1} << 31) - 1);
+  require_at_most("--steps", o.steps, std::size_t{1} << 42);
+  if (o.sparsifier == "top_k" || o.sparsifier == "abs_top_k" || o.sparsifier == "group_max") {
+    static_cast<void>(whole_k(o));
+  }
+  if (!o.matryoshka.empty() && o.sparsifier != "top_k" && o.sparsifier != "batch_top_k") {
+    throw plmscope::error(plmscope::rules::cli_option,
+                          {.where = "--matryoshka",
+                           .expected = "--sparsifier top_k or batch_top_k",
+                           .found = o.sparsifier});
+  }
+}
+
 trained fit_sae(program_backend& be, row_feed rows, const training_options& o,
                 const common_options& common) {
+  check_training(o);
   shared_settings shared;
   shared.features = o.features == 0 ? 8 * rows.width : o.features;
   shared.lr =
@@ -158,12 +181,6 @@ trained fit_sae(program_backend& be, row_feed rows, const training_options& o,
   if (o.sparsifier == "batch_top_k") {
     return nested(plmscope::batch_top_k{.k = o.k, .first_step = std::min<std::size_t>(
                                                       1000, o.steps / 10)});
-  }
-  if (!o.matryoshka.empty()) {
-    throw plmscope::error(plmscope::rules::cli_option,
-                          {.where = "--matryoshka",
-                           .expected = "--sparsifier top_k or batch_top_k",
-                           .found = o.sparsifier});
   }
   if (o.sparsifier == "abs_top_k") return plain(plmscope::abs_top_k{.k = whole_k(o)});
   if (o.sparsifier == "group_max") return plain(plmscope::group_max{.k = whole_k(o)});

@@ -88,6 +88,7 @@ int main(int argc, char** argv) {
   add_demo(app);
   add_ask(app);
   add_train(app);
+  add_sweep(app);
   add_concepts(app);
   add_fidelity(app);
   add_embed(app);

@@ -3,6 +3,7 @@
 
 #include "unexplained.hpp"
 
+#include <plmscope/acts/activation_memory_reader.hpp>
 #include <plmscope/acts/model_reader.hpp>
 #include <plmscope/acts/read_activations.hpp>
 #include <plmscope/core/progress.hpp>
@@ -16,20 +17,22 @@
 #include <numeric>
 #include <span>
 #include <string_view>
+#include <utility>
 
 namespace {
 
-/// Runs the model once over the proteins, in order, and keeps codes (and states) on the host.
-encoded_proteins encode_proteins(program_model& esm, program_sae& model,
-                           const std::vector<std::string>& sequences, bool neurons, double& fvu) {
-  auto& be = esm.backend();
-  plmscope::model_reader reader(esm, plmscope::parse_site(model.source().site), sequences);
+using report_rows = std::function<void(std::size_t, std::size_t)>;
+
+/// Reads the states of all proteins, in order, and keeps codes (and states) on the host.
+template <class Reader>
+encoded_proteins encode_proteins(program_backend& be, Reader reader, program_sae& model,
+                                 const std::vector<std::string>& sequences, bool neurons,
+                                 double& fvu, const report_rows& report) {
   encoded_proteins out;
   out.features = model.features();
   for (const auto& s : sequences) {
     out.protein_offsets.push_back(out.protein_offsets.back() + s.size());
   }
-  plmscope::progress_line progress("encoding", plmscope::progress_bar::on_terminal());
   plmscope::activation_batch<program_backend> batch;
   plmscope::codes<program_backend> z;
   plmscope::matrix<float, program_backend> rebuilt;
@@ -53,7 +56,7 @@ encoded_proteins encode_proteins(program_model& esm, program_sae& model,
     out.values.insert(out.values.end(), codes.values.begin(), codes.values.end());
     if (neurons) out.neurons.insert(out.neurons.end(), states.begin(), states.end());
     rows += codes.rows();
-    progress.update(rows, reader.total_rows());
+    report(rows, reader.total_rows());
   }
   fvu = unexplained.value();
   return out;
@@ -118,17 +121,40 @@ void add_scoring_flags(CLI::App& c, scoring_options& o) {
   c.add_flag("!--no-neurons", o.neurons, "Leave out the baseline of single neurons");
 }
 
+scoring_input prepare_scoring(const std::vector<plmscope::annotated_protein>& proteins,
+                              const scoring_options& o, const common_options& common) {
+  scoring_input in;
+  in.concepts = plmscope::make_concepts(proteins, {.min_instances = o.min_instances});
+  in.split = o.split == "alternate"
+                 ? plmscope::alternating_split(in.concepts)
+                 : plmscope::homology_split(
+                       proteins, in.concepts,
+                       {.held_out = o.held_out, .seed = common.seed, .homology = {}});
+  return in;
+}
+
 scored score_sae(program_model& esm, program_sae& model,
                  const std::vector<plmscope::annotated_protein>& proteins,
                  const scoring_options& o, const common_options& common) {
+  plmscope::progress_line progress("encoding", plmscope::progress_bar::on_terminal());
+  return score_sae(esm, model, proteins, prepare_scoring(proteins, o, common), o,
+                   [&](std::size_t done, std::size_t all) { progress.update(done, all); });
+}
+
+scored score_sae(program_model& esm, program_sae& model,
+                 const std::vector<plmscope::annotated_protein>& proteins,
+                 const scoring_input& in, const scoring_options& o, const report_rows& report) {
   scored s;
-  s.concepts = plmscope::make_concepts(proteins, {.min_instances = o.min_instances});
-  s.split = o.split == "alternate"
-                ? plmscope::alternating_split(s.concepts)
-                : plmscope::homology_split(
-                      proteins, s.concepts,
-                      {.held_out = o.held_out, .seed = common.seed, .homology = {}});
-  s.codes = encode_proteins(esm, model, plmscope::sequences_of(proteins), o.neurons, s.fvu);
+  s.concepts = in.concepts;
+  s.split = in.split;
+  const auto sequences = plmscope::sequences_of(proteins);
+  const std::string& site = model.source().site;
+  const auto encode = [&](auto reader) {
+    return encode_proteins(esm.backend(), std::move(reader), model, sequences, o.neurons, s.fvu,
+                           report);
+  };
+  s.codes = in.states ? encode(plmscope::activation_memory_reader<program_backend>(in.states, site))
+                      : encode(plmscope::model_reader(esm, plmscope::parse_site(site), sequences));
   s.by_domain = score_all(s, proteins, model.d_model(), o.neurons, plmscope::f1_by_domain{});
   s.by_residue = score_all(s, proteins, model.d_model(), o.neurons, plmscope::f1_by_residue{});
   return s;

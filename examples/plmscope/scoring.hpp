@@ -3,6 +3,7 @@
 
 #include "training.hpp"
 
+#include <plmscope/acts/activation_memory.hpp>
 #include <plmscope/eval/amino_acid_baseline.hpp>
 #include <plmscope/eval/labels.hpp>
 #include <plmscope/eval/neuron_baseline.hpp>
@@ -11,7 +12,10 @@
 #include <plmscope/io/uniprot_tsv.hpp>
 #include <plmscope/report/feature_report.hpp>
 
+#include <cstddef>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -58,9 +62,25 @@ struct scored {
   double fvu = 0;  // on all residues of the proteins
 };
 
+/// What SAEs that are scored on the same proteins share.
+struct scoring_input {
+  plmscope::concept_set concepts;
+  plmscope::protein_split split;
+  /// States of the proteins at the SAE's site; without, the model runs.
+  std::shared_ptr<const plmscope::activation_memory> states = {};
+};
+
+scoring_input prepare_scoring(const std::vector<plmscope::annotated_protein>& proteins,
+                              const scoring_options& options, const common_options& common);
+
 scored score_sae(program_model& esm, program_sae& model,
                  const std::vector<plmscope::annotated_protein>& proteins,
                  const scoring_options& options, const common_options& common);
+/// `report(rows done, rows to do)` in place of a line on the terminal.
+scored score_sae(program_model& esm, program_sae& model,
+                 const std::vector<plmscope::annotated_protein>& proteins,
+                 const scoring_input& input, const scoring_options& options,
+                 const std::function<void(std::size_t, std::size_t)>& report);
 
 struct report_texts {
   std::string title;

@@ -10,6 +10,7 @@
 #include <plmscope/io/uniprot_tsv.hpp>
 #include <plmscope/train/metrics.hpp>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,12 @@ struct training_options {
   std::size_t checkpoint_every = 0;  // steps; 0: never
   std::string checkpoints = {};      // folder of checkpoints
   bool resume = false;
+  /// Told of every logged step instead of the progress bar.
+  std::function<void(const plmscope::training_metrics&)> report = {};
 };
+
+/// Refuses (cli.112) options that do not fit each other.
+void check_training(const training_options& options);
 
 /// Adds the flags of `training_options`.
 void add_training_flags(CLI::App& command, training_options& options);
