@@ -8,10 +8,10 @@
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// For losses at the scale of the activations (`loss_space::raw`) behind a normaliser that scales
-/// each row: with y' = (y - mean) / factor, the error of a row in the units of the activations is
-/// factor (x' - y'), so the normalised error is weighted with factor^2 and the target is what came
-/// in, x = factor x' + mean, in the units in which the reconstruction is brought back.
+/// For losses at the scale of the activations (`loss_space::raw`) behind a normaliser that scales each
+/// row. A result y' is brought back as y = factor y' + mean, so |x - y|^2 = factor^2 |x' - y'|^2: rows
+/// are weighted with factor^2, and the target x' = (x - mean) / factor is what came in, in the units of
+/// the result.
 template <class B>
 class raw_target {
  public:
