@@ -24,8 +24,9 @@ message(STATUS "plmscope ${PROJECT_VERSION}: dense products by ${plmscope_gemm} 
 find_program(PLMSCOPE_CCACHE ccache)
 mark_as_advanced(PLMSCOPE_CCACHE)
 if(PLMSCOPE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${PLMSCOPE_CCACHE}")
-  set(CMAKE_CUDA_COMPILER_LAUNCHER "${PLMSCOPE_CCACHE}")
+  # What a file read is written by the compiler anyway: ccache need not preprocess it first.
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env CCACHE_DEPEND=1 "${PLMSCOPE_CCACHE}")
+  set(CMAKE_CUDA_COMPILER_LAUNCHER "${CMAKE_CXX_COMPILER_LAUNCHER}")
 endif()
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
@@ -65,6 +66,58 @@ function(plmscope_program name)
       target_link_libraries(${name} PRIVATE plmscope::${plmscope_gemm})
     endif()
   endif()
+endfunction()
+
+# A fresh build costs what the compiler makes of templates, again in every source. So the tests and the
+# program are compiled as few files, each holding several sources. OFF: one by one, better for work on
+# a single one and for tools that go by the commands of each source.
+option(PLMSCOPE_FEW_FILES "Compile several sources of our tests and our program as one file" ON)
+
+# plmscope_joined(FILE SOURCE...): writes FILE, which holds SOURCEs, each in a namespace of its own, so
+# that equal names stay apart. What they include comes first, outside of all; a change of a source
+# therefore configures anew.
+function(plmscope_joined path)
+  set(includes "")
+  set(bodies "")
+  foreach(source IN LISTS ARGN)
+    get_filename_component(source "${source}" ABSOLUTE)
+    get_filename_component(name "${source}" NAME_WE)
+    file(STRINGS "${source}" lines REGEX "^#(include|if|el|endif)")
+    string(JOIN "\n" lines ${lines} "")
+    string(APPEND includes "${lines}")
+    string(APPEND bodies "namespace file_${name} {\n#include \"${source}\"\n}\n")
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${source}")
+  endforeach()
+  file(CONFIGURE OUTPUT "${path}" CONTENT "// Written by CMake.\n@includes@@bodies@" @ONLY)
+endfunction()
+
+# plmscope_few_files(OUT STEM SOURCE...): OUT becomes the files STEM_1.cpp, STEM_2.cpp, ... of the build
+# folder that hold SOURCEs, up to about 25 kB in each: several, for several cores and little memory.
+function(plmscope_few_files out stem)
+  if(NOT PLMSCOPE_FEW_FILES)
+    set(${out} "${ARGN}" PARENT_SCOPE)
+    return()
+  endif()
+  set(files "")
+  set(held "")
+  set(bytes 0)
+  set(left "${ARGN}")
+  foreach(source IN LISTS ARGN)
+    list(POP_FRONT left)
+    list(APPEND held "${source}")
+    get_filename_component(source "${source}" ABSOLUTE)
+    file(SIZE "${source}" size)
+    math(EXPR bytes "${bytes} + ${size}")
+    if(bytes GREATER 25000 OR NOT left)
+      list(LENGTH files number)
+      math(EXPR number "${number} + 1")
+      plmscope_joined("${CMAKE_CURRENT_BINARY_DIR}/${stem}_${number}.cpp" ${held})
+      list(APPEND files "${CMAKE_CURRENT_BINARY_DIR}/${stem}_${number}.cpp")
+      set(held "")
+      set(bytes 0)
+    endif()
+  endforeach()
+  set(${out} "${files}" PARENT_SCOPE)
 endfunction()
 
 # plmscope_cuda_program(NAME SOURCE...): sources, .cpp among them, compiled by nvcc. To be called in a

@@ -1,7 +1,8 @@
 // expect: view<Backend, T>::operator() [with Backend=plmscope::
 // SPDX-License-Identifier: MIT
 // The host cannot index memory of the GPU.
-#include <plmscope/cuda.cuh>
+#include <plmscope/backend/cuda.cuh>
+#include <plmscope/tensor/matrix.hpp>
 
 int main() {
   plmscope::cuda gpu;

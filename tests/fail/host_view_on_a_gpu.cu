@@ -1,7 +1,9 @@
 // expect: no suitable user-defined conversion from "plmscope::
 // SPDX-License-Identifier: MIT
 // A view of host memory is no argument for the GPU: the types say which side each belongs to.
-#include <plmscope/cuda.cuh>
+#include <plmscope/backend/cpu.hpp>
+#include <plmscope/backend/cuda.cuh>
+#include <plmscope/tensor/matrix.hpp>
 
 int main() {
   float numbers[6] = {};

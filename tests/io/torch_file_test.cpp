@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 using plmscope::weights_file;
 using namespace std::string_literals;
 
-std::string text(std::string_view s) {
+std::string string_object(std::string_view s) {
   std::string out = "X";
   zip_builder::put(out, s.size(), 4);
   return out.append(s);
@@ -53,9 +53,9 @@ struct written_tensor {
   std::string last = "";  // behind the hooks
 
   std::string text() const {
-    return global("torch._utils", "_rebuild_tensor_v2") + "((" + ::text("storage") +
-           global("torch", storage) + ::text(key) + ::text("cpu") + number(entries) + view + "tQ" +
-           number(offset) + tuple(shape) + tuple(strides) + "\x89" +
+    return global("torch._utils", "_rebuild_tensor_v2") + "((" + string_object("storage") +
+           global("torch", storage) + string_object(key) + string_object("cpu") + number(entries) +
+           view + "tQ" + number(offset) + tuple(shape) + tuple(strides) + "\x89" +
            global("collections", "OrderedDict") + ")R" + last + "tR";
   }
 };
@@ -70,7 +70,9 @@ std::string floats(std::size_t n) {
 }
 
 // A file of torch.save with one dict of one tensor "w".
-std::string dict_of(const std::string& value) { return "\x80\x02}" + text("w") + value + "s."; }
+std::string dict_of(const std::string& value) {
+  return "\x80\x02}" + string_object("w") + value + "s.";
+}
 zip_builder archive_of(const std::string& pickle) {
   return {.parts = {{.name = "a/data.pkl", .data = pickle},
                     {.name = "a/data/0", .data = floats(6)},
@@ -182,16 +184,17 @@ TEST_CASE("views: contiguous, transposed, sliced, repeated, empty, of one number
   CHECK(parse(archive_of(
                   dict_of(global("torch._utils", "_rebuild_parameter") + plain + "\x88N\x87R")))
             .contains("w"));
-  const std::string v3 = global("torch._utils", "_rebuild_tensor_v3") + "((" + text("storage") +
-                         global("torch.storage", "UntypedStorage") + text("0") + text("cpu") +
-                         number(24) + "tQ" + number(0) + tuple({12}) + tuple({1}) + "\x89" + "}" +
-                         global("torch", "uint16") + "NtR";
+  const std::string v3 = global("torch._utils", "_rebuild_tensor_v3") + "((" +
+                         string_object("storage") + global("torch.storage", "UntypedStorage") +
+                         string_object("0") + string_object("cpu") + number(24) + "tQ" + number(0) +
+                         tuple({12}) + tuple({1}) + "\x89" + "}" + global("torch", "uint16") +
+                         "NtR";
   CHECK(parse(archive_of(dict_of(v3))).require("w").type == plmscope::dtype::u16);
   // The tensor alone, in lists, below attributes.
   CHECK(parse(archive_of("\x80\x02" + plain + ".")).contains("tensor"));
   CHECK(parse(archive_of("\x80\x02]" + plain + "a.")).contains("0"));
-  CHECK(parse(archive_of("\x80\x02" + global("my.project", "Sae") + ")\x81}" + text("weight") +
-                         plain + "sb."))
+  CHECK(parse(archive_of("\x80\x02" + global("my.project", "Sae") + ")\x81}" +
+                         string_object("weight") + plain + "sb."))
             .contains("weight"));
 }
 
@@ -228,8 +231,8 @@ TEST_CASE("a storage has a known class, a known key and its exact size") {
   CHECK(id_of({.storage = "storage.UntypedStorage", .entries = 24}) == "io.172");
   CHECK(id_of({.view = number(1)}) == "io.172");
   CHECK(id_of({.view = "N"}) == "accepted");
-  CHECK(id_of({.last = "}" + text("conj") + "\x88s"}) == "io.171");
-  CHECK(id_of({.last = "}" + text("neg") + "\x89s"}) == "accepted");
+  CHECK(id_of({.last = "}" + string_object("conj") + "\x88s"}) == "io.171");
+  CHECK(id_of({.last = "}" + string_object("neg") + "\x89s"}) == "accepted");
   CHECK(error_text([] { parse(written_tensor{.key = "17"}); }).find("a/data/17") !=
         std::string::npos);
   CHECK(id_of_value(global("torch._utils", "_rebuild_tensor_v2") + "K\x01\x85R") == "io.173");
@@ -238,9 +241,9 @@ TEST_CASE("a storage has a known class, a known key and its exact size") {
 }
 
 TEST_CASE("hostile pickles inside an archive: names, depth, cycles, sharing, equal names") {
-  CHECK(id_of_value(global("os", "system") + text("true") + "\x85R") == "io.166");
+  CHECK(id_of_value(global("os", "system") + string_object("true") + "\x85R") == "io.166");
   CHECK(error_text([] {
-          parse(archive_of(dict_of(global("os", "system") + text("x") + "\x85R")));
+          parse(archive_of(dict_of(global("os", "system") + string_object("x") + "\x85R")));
         }).find("nothing was run") != std::string::npos);
   CHECK(id_of_value(std::string(100, ']') + std::string(99, 'a')) == "io.164");
   CHECK(id_of_value("]q\x01h\x01"
@@ -250,12 +253,12 @@ TEST_CASE("hostile pickles inside an archive: names, depth, cycles, sharing, equ
   for (char level = 1; level < 31; ++level) laughs += "q"s + level + "h"s + level + "\x86";
   CHECK(id_of_value(laughs) == "io.164");
   CHECK(error_id([] {
-          parse(archive_of("\x80\x02}(K\x01" + written_tensor{}.text() + text("1") +
+          parse(archive_of("\x80\x02}(K\x01" + written_tensor{}.text() + string_object("1") +
                            written_tensor{}.text() + "u."));
         }) == "io.175");
   CHECK(error_id([] {
-          parse(archive_of("\x80\x02}" + text(std::string(1025, 'w')) + written_tensor{}.text() +
-                           "s."));
+          parse(archive_of("\x80\x02}" + string_object(std::string(1025, 'w')) +
+                           written_tensor{}.text() + "s."));
         }) == "io.175");
   CHECK(error_id([] { parse(archive_of("\x80\x02" + written_tensor{}.text() + ".more")); }) ==
         "io.170");
@@ -288,7 +291,7 @@ TEST_CASE("what is no file of torch.save is refused by name") {
   CHECK(message("GGUF0000").find("GGUF") != std::string::npos);
   CHECK(message("\x89HDF\r\n\x1a\n").find("HDF5") != std::string::npos);
   CHECK(message("\x1f\x8b\x08" + std::string(20, 'x')).find("gzip") != std::string::npos);
-  CHECK(message(dict_of(text("x"))).find("torch.save did not write") != std::string::npos);
+  CHECK(message(dict_of(string_object("x"))).find("torch.save did not write") != std::string::npos);
   CHECK(message(std::string(257, '\0') + "ustar" + std::string(250, '\0')).find("tar archive") !=
         std::string::npos);
   CHECK(message("").find("io.101") != std::string::npos);
@@ -298,10 +301,10 @@ TEST_CASE("the format before PyTorch 1.6") {
   const std::string magic = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
   const std::string version = "\x80\x02M\xe9\x03.";
   const auto system = [](bool little) {
-    return "\x80\x02}" + text("little_endian") + (little ? "\x88" : "\x89") + "s.";
+    return "\x80\x02}" + string_object("little_endian") + (little ? "\x88" : "\x89") + "s.";
   };
   const std::string value = dict_of(written_tensor{.view = "N"}.text());
-  const std::string keys = "\x80\x02]" + text("0") + "a.";
+  const std::string keys = "\x80\x02]" + string_object("0") + "a.";
   std::string storage;
   zip_builder::put(storage, 6, 8);
   storage += floats(6);
@@ -319,8 +322,8 @@ TEST_CASE("the format before PyTorch 1.6") {
            "\x80\x02]K\x01"
            "a." +
            storage) == "io.168");
-  CHECK(id(magic + version + system(true) + value + "\x80\x02]" + text("1") + "a." + storage) ==
-        "io.172");
+  CHECK(id(magic + version + system(true) + value + "\x80\x02]" + string_object("1") + "a." +
+           storage) == "io.172");
   std::string lie = whole;
   lie[lie.size() - 32] = 7;
   CHECK(id(lie) == "io.172");

@@ -3,7 +3,7 @@
 # fail.sh BUILD FILE.cpp: the file does not compile, the compiler says the sentence of its first line
 # (`// expect: SENTENCE`; a line `// expect (clang): SENTENCE` may follow where the words are the
 # compiler's), and with -DCONTROL it does compile, so that a typing error cannot pass. Tried with this
-# build's compiler and, where installed, with clang++-19.
+# build's compiler and, where installed, with clang++-19, behind the umbrella header of precompiled.sh.
 set -euo pipefail
 export LC_ALL=C  # plain quotes in messages
 build=$1
@@ -18,18 +18,15 @@ if [[ -z $expected ]]; then
   echo "$file: the first line is not '// expect: SENTENCE'"
   exit 1
 fi
-compilers=("${compile[0]}")
-if [[ ${compile[0]} != *clang* ]] && command -v clang++-19 > /dev/null; then
+compilers=("$cxx")
+if [[ $cxx != *clang* ]] && command -v clang++-19 > /dev/null; then
   compilers+=(clang++-19)
 fi
-flags=()  # warnings have other names in the other compiler, and are not the question
-for flag in "${compile[@]:1}"; do
-  [[ $flag == -W* ]] || flags+=("$flag")
-done
 for compiler in "${compilers[@]}"; do
   sentence=$expected
   [[ $compiler != *clang* || -z $expected_clang ]] || sentence=$expected_clang
-  command=("$compiler" "${flags[@]}" -w -O0 -fsyntax-only)
+  mapfile -t umbrella < <(cat "$precompiled/${compiler##*/}" 2> /dev/null)
+  command=("$compiler" "${umbrella[@]}" "${plain[@]}" -fsyntax-only)
   if ! "${command[@]}" -DCONTROL "$file" > "$work/$name.log" 2>&1; then
     echo "$compiler: the control (-DCONTROL) should compile"
     cat "$work/$name.log"

@@ -10,10 +10,12 @@ source "$build/tests/compiler.sh"
 work=$build/tests/headers
 mkdir -p "$work"
 
+# With a list of what it read (-MD), ccache need not preprocess by itself first.
 check() {
   local header=$1 name=${1//\//.}
   printf '#include <%s>\n#include <%s>\n' "$header" "$header" > "$work/$name.cpp"
-  if ! "${compile[@]}" -fsyntax-only "$work/$name.cpp" > "$work/$name.log" 2>&1; then
+  if ! CCACHE_DEPEND=1 $ccache "${compile[@]}" -fsyntax-only -MD -MF "$work/$name.d" "$work/$name.cpp" \
+    > "$work/$name.log" 2>&1; then
     echo "--- $header does not compile alone"
     head -n 30 "$work/$name.log"
     touch "$work/$name.failed"

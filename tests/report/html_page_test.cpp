@@ -12,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-#include "sample_report.hpp"
+#include <tests/report/sample_report.hpp>
 
 namespace {
 

@@ -7,7 +7,7 @@
 #include <limits>
 #include <string>
 
-#include "sample_report.hpp"
+#include <tests/report/sample_report.hpp>
 
 #if __has_include(<nlohmann/json.hpp>)
 #include <nlohmann/json.hpp>

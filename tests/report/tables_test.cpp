@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "sample_report.hpp"
+#include <tests/report/sample_report.hpp>
 
 namespace {
 
