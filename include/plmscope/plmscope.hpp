@@ -6,7 +6,9 @@
 // (`backend/cpu/gemm_onednn.hpp`, `backend/cpu/gemm_openblas.hpp`), the GPU (`cuda.cuh`, for nvcc) and
 // the bridge to xtensor (`bridge/xtensor.hpp`).
 
+#include <plmscope/acts/activation_memory_reader.hpp>
 #include <plmscope/acts/activation_store_reader.hpp>
+#include <plmscope/acts/adjacent_rows.hpp>
 #include <plmscope/acts/harvest.hpp>
 #include <plmscope/acts/mean_pooled.hpp>
 #include <plmscope/acts/merge_stores.hpp>
