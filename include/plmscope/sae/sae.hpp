@@ -11,6 +11,7 @@
 #include <plmscope/sae/parameters.hpp>
 #include <plmscope/sae/row_lengths.hpp>
 #include <plmscope/sae/rules.hpp>
+#include <plmscope/sae/screening.hpp>
 #include <plmscope/sae/selection.hpp>
 #include <plmscope/sae/sparsifiers/top_k.hpp>
 #include <plmscope/tensor/codes.hpp>
@@ -73,6 +74,10 @@ class sae {
     /// Of the encoder's product; parameters, selection and everything else stay as they are. With bf16
     /// codes differ in the third digit, and rows of a batch do not share a rounding with fp32 codes.
     product_precision encoder_product = product_precision::fp32;
+    /// fp32 codes to the bit, faster: a product in bf16 with a proven error finds the entries that can
+    /// be selected, and those alone are computed in fp32. For sparsifiers with `reads()` (TopK) on
+    /// processors with AVX512-BF16; elsewhere the product is what it is without.
+    bool screen = false;
     std::uint64_t seed = 0;
   };
 
@@ -219,7 +224,7 @@ class sae {
   void select(const_view<Backend> centred_rows, const S& sparsify, codes<Backend>& out) {
     out.clear(be_, features());
     const selection<Backend> in{parameters_, centred_rows.rows(), rank_};
-    for_each_tile(centred_rows, [&](const_view<Backend> pre) {
+    for_each_tile(centred_rows, sparsify, [&](const_view<Backend> pre) {
       select_rows(be_, sparsify, pre, in, out);
     });
     unscale(out);
@@ -232,10 +237,38 @@ class sae {
   /// the lengths of the decoder's rows.
   template <class F>
   void for_each_tile(const_view<Backend> centred_rows, const F& f) {
+    tiles(centred_rows, encoder_product(), f);
+  }
+
+  /// The same where f does nothing with a tile but let `sparsify` select from it: with `screen`, entries
+  /// that it does not look at are then bf16's.
+  template <class S, class F>
+  void for_each_tile(const_view<Backend> centred_rows, const S& sparsify, const F& f) {
+    if constexpr (sae_concepts::screens<Backend> && sae_concepts::says_what_it_reads<S>) {
+      if (options_.screen && options_.encoder_product == product_precision::fp32 && rank_.empty() &&
+          Backend::computes(product_precision::bf16) &&
+          screening_record::enough(centred_rows.rows())) {
+        return tiles(centred_rows, screened_product(sparsify.reads()), f);
+      }
+    }
+    for_each_tile(centred_rows, f);
+  }
+
+  /// What `screen` has cost since the start.
+  const screening_record& screening() const noexcept { return screening_; }
+
+  /// Values of entries selected from tiles, as the decoder takes them.
+  void unscale(codes<Backend>& z) {
+    if (rank_.empty()) return;
+    be_.each_entry(z, times_by_feature<real>{z.values(), rank_inverse_.data()});
+  }
+
+ private:
+  template <class Multiply, class F>
+  void tiles(const_view<Backend> centred_rows, Multiply multiply, const F& f) {
     constexpr std::size_t tile_bytes = std::size_t{48} << 20;
     const std::size_t tile =
         std::clamp<std::size_t>(tile_bytes / (features() * sizeof(real)) / 512 * 512, 512, 8192);
-    const auto multiply = encoder_product();
     for (std::size_t first = 0; first < centred_rows.rows(); first += tile) {
       const std::size_t rows = std::min(tile, centred_rows.rows() - first);
       pre_.reshape(be_, rows, features());
@@ -245,13 +278,23 @@ class sae {
     }
   }
 
-  /// Values of entries selected from tiles, as the decoder takes them.
-  void unscale(codes<Backend>& z) {
-    if (rank_.empty()) return;
-    be_.each_entry(z, times_by_feature<real>{z.values(), rank_inverse_.data()});
+  // As `encoder_product` as far as reads.k entries go.
+  template <class Reads>
+  auto screened_product(Reads reads) {
+    return [this, reads, whole = encoder_product(), packed = false](const_view<Backend> rows,
+                                                                    view<Backend> out) mutable {
+      if (!screening_.pays()) return whole(rows, out);
+      const auto& p = directions();
+      const bool biased = sae_concepts::adds_encoder_bias<Sparsifier>;
+      const auto bias = biased ? const_view<Backend>(p.encoder_bias) : const_view<Backend>();
+      if (!packed) be_.screen(const_view<Backend>(p.encoder), bias, screened_);
+      packed = true;
+      screening_.add(be_.screened_linear(rows, const_view<Backend>(p.encoder), bias, screened_, reads.k,
+                                         typename Reads::order(), out),
+                     features());
+    };
   }
 
- private:
   // out = rows W_e^T + b_e. In another precision the weights are packed first, once for all tiles.
   auto encoder_product() {
     const auto& p = directions();
@@ -333,6 +376,8 @@ class sae {
   matrix<real, Backend> normalized_, centred_, target_, pre_, rank_, rank_inverse_;
   normalizer::context<Backend> context_, out_context_;
   codes<Backend> codes_;
+  screening_record screening_;
+  typename sae_concepts::screened_weights<Backend>::type screened_;
 };
 
 }  // namespace plmscope::inline PLMSCOPE_ABI

@@ -189,10 +189,15 @@ class training_run {
     z_.clear(be_, model_.features());
     policies_.extra.clear(be_, model_.features(), extra_);
     const selection<backend_type> in{model_.parameters(), centred_.rows(), model_.rank_scale()};
-    model_.for_each_tile(centred_, [&](cmat pre) {
+    const auto take = [&](cmat pre) {
       sparsify_.candidates(be_, model_.sparsifier(), pre, in, z_);
       policies_.extra.select(be_, model_.sparsifier(), pre, in, extra_);
-    });
+    };
+    if constexpr (std::is_same_v<decltype(policies_.extra), no_extra_term>) {
+      model_.for_each_tile(centred_, model_.sparsifier(), take);
+    } else {
+      model_.for_each_tile(centred_, take);
+    }
     model_.unscale(z_);
     sparsify_.activate(be_, model_.sparsifier(), model_.directions(), z_);
     be_.transpose(z_, by_feature_);

@@ -47,9 +47,23 @@ class bf16_weights {
 
   bf16_weights() = default;
   /// Rounds w [n, k], rows `stride` apart, to nearest even.
-  bf16_weights(thread_pool& pool, const float* w, std::size_t n, std::size_t k, std::size_t stride)
-      : n_(n), k_(k), words_(panels() * panel * pairs()) {
-    pool.run(panels(), [&](std::size_t p) { pack_panel(p, w, stride); });
+  bf16_weights(thread_pool& pool, const float* w, std::size_t n, std::size_t k,
+               std::size_t stride) {
+    assign(pool, w, n, k, stride, [](std::size_t, std::size_t) {});
+  }
+  /// Other weights in the same memory where it suffices. rows(first, count) is called for every
+  /// panel on the thread that has just read its rows of w.
+  template <class Rows>
+  void assign(thread_pool& pool, const float* w, std::size_t n, std::size_t k, std::size_t stride,
+              const Rows& rows) {
+    n_ = n;
+    k_ = k;
+    const std::size_t words = panels() * panel * pairs();
+    if (words_.size() < words) words_ = aligned_buffer<std::uint32_t>(words);
+    pool.run(panels(), [&](std::size_t p) {
+      pack_panel(p, w, stride);
+      rows(p * panel, std::min(panel, n_ - p * panel));
+    });
   }
 
   std::size_t rows() const noexcept { return n_; }
