@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
@@ -22,8 +23,7 @@ namespace cpu_kernels {
 struct screening_scratch {
   std::vector<float> low, high;
   select_scratch<float> select;
-  std::vector<std::uint32_t> ids;    // of the rows of a tile one after another
-  std::vector<std::size_t> ends;
+  std::vector<std::uint32_t> ids;  // of the rows of a tile one after another
 };
 
 /// Appends to `ids` the entries of a row whose exact value may be among the k first in `Order`, and
@@ -66,36 +66,38 @@ std::size_t screen_row(const float* a, std::size_t n, std::size_t k,
   return s.ids.size() - before;
 }
 
-/// out[i][id] = <x_i, w_id> + bias[id] for the listed entries of rows: ids of row i end at ends[i].
+/// out[i][j] = <x_i, w_j> + bias[j] for the listed entries: ids of row i are ids[i]. Latent by latent,
+/// so that a row of w, of which there are more than the caches hold, is read once.
 template <class X, class Out>
-void recompute(X x, X w, X bias, const std::vector<std::uint32_t>& ids,
-               const std::vector<std::size_t>& ends, Out out) {
-  constexpr std::size_t together = 2 * ordered_product<float>::lanes;
-  std::array<const float*, together> rows, ahead;
-  std::array<float, together> dots;
-  std::size_t e = 0;
-  for (std::size_t i = 0; i < ends.size(); ++i) {
-    float* to = out.row_data(i);
-    while (e < ends[i]) {
-      const std::size_t n = std::min(together, ends[i] - e);
-      for (std::size_t l = 0; l < together; ++l) {
-        rows[l] = w.row_data(ids[e + std::min(l, n - 1)]);
-        ahead[l] = w.row_data(ids[std::min(e + n + l, ids.size() - 1)]);
-      }
-      if (n > together / 2) {
-        ordered_product<float>::template dots<2>(x.row_data(i), x.cols(), rows.data(), ahead.data(),
-                                                 dots.data());
-      } else {
-        ordered_product<float>::template dots<1>(x.row_data(i), x.cols(), rows.data(), ahead.data(),
-                                                 dots.data());
-      }
-      for (std::size_t l = 0; l < n; ++l) {
-        const std::uint32_t id = ids[e + l];
-        to[id] = bias.empty() ? dots[l] : dots[l] + bias.data()[id];
-      }
-      e += n;
-    }
+void recompute(thread_pool& pool, X x, X w, X bias,
+               const std::vector<std::span<const std::uint32_t>>& ids, Out out) {
+  std::vector<std::size_t> begin(w.rows() + 1, 0);
+  for (const auto& row : ids) {
+    for (const std::uint32_t j : row) ++begin[j + 1];
   }
+  for (std::size_t j = 0; j < w.rows(); ++j) begin[j + 1] += begin[j];
+  std::vector<std::uint32_t> rows(begin.back());
+  std::vector<std::size_t> next(begin.begin(), begin.end() - 1);
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    for (const std::uint32_t j : ids[i]) rows[next[j]++] = static_cast<std::uint32_t>(i);
+  }
+  constexpr std::size_t together = 8;
+  constexpr std::size_t block = 64;
+  pool.run((w.rows() + block - 1) / block, [&](std::size_t t) {
+    std::array<const float*, together> from;
+    std::array<float, together> dots;
+    for (std::size_t j = t * block; j < std::min(w.rows(), (t + 1) * block); ++j) {
+      const float b = bias.empty() ? 0 : bias.data()[j];
+      for (std::size_t e = begin[j]; e < begin[j + 1]; e += together) {
+        const std::size_t n = std::min(together, begin[j + 1] - e);
+        for (std::size_t l = 0; l < n; ++l) from[l] = x.row_data(rows[e + l]);
+        ordered_product<float>::dots(n, w.row_data(j), x.cols(), from.data(), dots.data());
+        for (std::size_t l = 0; l < n; ++l) {
+          out.row_data(rows[e + l])[j] = bias.empty() ? dots[l] : dots[l] + b;
+        }
+      }
+    }
+  });
 }
 
 /// See `screened_linear` in backend/primitives.hpp.
@@ -112,35 +114,42 @@ screening_counts screened_linear(thread_pool& pool, X x, X w, X bias, const scre
   k = std::min(k, n);
   // Above this an entry by itself costs more than its share of the row.
   const std::size_t most = n / screening_counts::dear;
-  constexpr std::size_t whole = std::numeric_limits<std::size_t>::max();
-  std::vector<std::size_t> found(m);
+  constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
   const std::size_t tile = bf16_tile_rows(m, pool.threads());
-  pool.run((m + tile - 1) / tile, [&](std::size_t t) {
+  const std::size_t tiles = (m + tile - 1) / tile;
+  std::vector<std::vector<std::uint32_t>> lists(tiles);
+  std::vector<std::size_t> ends(m);  // in the list of the tile
+  std::vector<std::uint8_t> whole(m, 0);
+  pool.run(tiles, [&](std::size_t t) {
     static thread_local screening_scratch s;
     const std::size_t first = t * tile;
     const std::size_t rows = std::min(tile, m - first);
     bf16_tile(x.row_range(first, rows), packed.rounded(), bias, out.row_range(first, rows),
               epilogue::none);
     s.ids.clear();
-    s.ends.clear();
     for (std::size_t i = first; i < first + rows; ++i) {
       const auto bound = packed.bound(x.row_data(i));
       const std::size_t before = s.ids.size();
-      found[i] = bound.holds() ? screen_row<Order>(out.row_data(i), n, k, bound, s) : whole;
-      if (found[i] > most) {
+      const std::size_t found =
+          bound.holds() ? screen_row<Order>(out.row_data(i), n, k, bound, s) : none;
+      if (found > most) {
         s.ids.resize(before);
-        found[i] = whole;
+        whole[i] = 1;
       }
-      s.ends.push_back(s.ids.size());
+      ends[i] = s.ids.size();
     }
-    recompute(x.row_range(first, rows), w, bias, s.ids, s.ends, out.row_range(first, rows));
+    lists[t].assign(s.ids.begin(), s.ids.end());
   });
+  std::vector<std::span<const std::uint32_t>> ids(m);
   std::vector<std::size_t> left;
   for (std::size_t i = 0; i < m; ++i) {
-    if (found[i] == whole) left.push_back(i);
-    if (found[i] != whole) counts.entries += found[i];
+    const std::size_t begin = i % tile == 0 ? 0 : ends[i - 1];
+    ids[i] = std::span(lists[i / tile]).subspan(begin, ends[i] - begin);
+    counts.entries += ids[i].size();
+    if (whole[i] != 0) left.push_back(i);
   }
   counts.whole = left.size();
+  recompute(pool, x, w, bias, ids, out);
   const auto row = [&](std::size_t i) { return x.row_data(left[i]); };
   ordered_product<float>::run(
       pool, left.size(), row, w,

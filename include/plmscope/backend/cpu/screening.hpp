@@ -87,7 +87,7 @@ class screened_weights {
   void assign(thread_pool& pool, const float* w, std::size_t n, std::size_t k, std::size_t stride,
               const float* bias) {
     if (lengths_.size() < 3 * n) lengths_ = aligned_buffer<float>(3 * n);
-    const double sums = summation_error(k + 2, 0x1p-24) + summation_error(k + 2, 0x1p-23);
+    const double sums = summation_error(k + 16, 0x1p-24) + summation_error(k + 16, 0x1p-23);
     const double tiny = std::ldexp(8 * (static_cast<double>(k) + 4), -126);
     rounded_.assign(pool, w, n, k, stride, [&](std::size_t first, std::size_t count) {
       for (std::size_t j = first; j < first + count; ++j) {
@@ -130,7 +130,7 @@ class screened_weights {
     const std::size_t k = cols();
     const row_lengths_bound l = bound_lengths(x, k);
     const double sums =
-        summation_error(k + 2, 0x1p-24) + 1.01 * summation_error(k + 2, 0x1p-23);
+        summation_error(k + 16, 0x1p-24) + 1.01 * summation_error(k + 16, 0x1p-23);
     row_bound out;
     out.whole_ = up(l.rest + sums * l.whole);
     out.rounded_ = up(l.rounded);
