@@ -47,7 +47,8 @@ struct shared_start {
 template <class S, class Policies, class Prepare>
 contender make(std::string name, const setting& s, backend& be, std::vector<matrix>& x,
                const shared_start& start, S sparsifier, Policies policies, Prepare prepare,
-               plmscope::product_precision precision = plmscope::product_precision::fp32) {
+               plmscope::product_precision precision = plmscope::product_precision::fp32,
+               bool screen = false) {
   using model_type = plmscope::sae<S, backend>;
   using run = plmscope::training_run<model_type, Policies>;
   struct state {
@@ -58,6 +59,7 @@ contender make(std::string name, const setting& s, backend& be, std::vector<matr
   typename model_type::options o;
   o.d_model = s.d, o.features = s.features, o.sparsifier = sparsifier;
   o.encoder_product = precision;
+  o.screen = screen;
   auto all = std::make_shared<state>(state{model_type(std::move(o), be), nullptr});
   std::size_t i = 0;
   all->model.parameters().for_each([&](const char*, auto& m) {
@@ -110,7 +112,10 @@ std::vector<contender> contenders(const setting& s, backend& be, std::vector<mat
   if (backend::computes(plmscope::product_precision::bf16)) {
     all.push_back(make("top_k_bf16", s, be, x, start, plmscope::top_k{s.k}, plain, nothing,
                        plmscope::product_precision::bf16));
+    all.push_back(make("top_k_screened", s, be, x, start, plmscope::top_k{s.k}, plain, nothing,
+                       plmscope::product_precision::fp32, true));
   }
+  if (s.top_k_only) return all;
   all.push_back(
       make("batch_top_k", s, be, x, start, plmscope::batch_top_k{.k = k}, plain, nothing));
   all.push_back(
@@ -244,6 +249,10 @@ bool parse(int argc, char** argv, setting& s) {
       s.alone = true;
       continue;
     }
+    if (name == "--top-k") {
+      s.top_k_only = true;
+      continue;
+    }
     const auto at =
         std::find_if(known.begin(), known.end(), [&](auto& k) { return k.first == name; });
     if (at == known.end() || i + 1 == argc) return false;
@@ -261,7 +270,7 @@ int main(int argc, char** argv) {
   if (!parse(argc, argv, s)) {
     std::fprintf(stderr,
                  "sparsifier_step [--d N] [--features N] [--k N] [--batch N] [--rounds N] "
-                 "[--steps N] [--threads N] [--alone: without the rival]\n");
+                 "[--steps N] [--threads N] [--alone: without the rival] [--top-k: TopK's rows only]\n");
     return 2;
   }
   try {

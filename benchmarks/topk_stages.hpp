@@ -57,6 +57,7 @@ struct setting {
   std::size_t threads = plmscope::available_threads();
   bool json = false;
   bool alone = false;
+  bool top_k_only = false;
 };
 
 inline double milliseconds(const std::function<void()>& work) {

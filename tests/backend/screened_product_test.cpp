@@ -55,8 +55,8 @@ struct problem {
 
 struct outcome {
   plmscope::screening_counts counts;
-  double worst = 0;        // |approximate - exact| in units of its bound
-  std::size_t left = 0;    // entries that stayed approximate
+  double worst = 0;      // |approximate - exact| in units of its bound
+  std::size_t left = 0;  // entries that stayed approximate
   bool same = true;
 };
 
@@ -69,8 +69,8 @@ void compare(problem& p, std::size_t k, outcome& o, bool biased) {
   auto& be = p.be;
   const std::size_t m = p.x.rows();
   const std::size_t n = p.w.rows();
-  const auto bias = biased ? plmscope::const_view<backend>(p.bias.all())
-                           : plmscope::const_view<backend>();
+  const auto bias =
+      biased ? plmscope::const_view<backend>(p.bias.all()) : plmscope::const_view<backend>();
   table exact(be, m, n), mixed(be, m, n), rounded(be, m, n);
   be.gemm_nt(p.x.all(), p.w.all(), exact.all());
   if (biased) be.add_row(exact.all(), bias);
@@ -94,7 +94,8 @@ void compare(problem& p, std::size_t k, outcome& o, bool biased) {
     for (std::size_t j = 0; j < n; ++j) {
       const bool is_exact = equal_bits(&mixed(i, j), &exact(i, j), 1);
       o.left += static_cast<std::size_t>(!is_exact);
-      if (!is_exact) o.same = o.same && bound.holds() && equal_bits(&mixed(i, j), &rounded(i, j), 1);
+      if (!is_exact)
+        o.same = o.same && bound.holds() && equal_bits(&mixed(i, j), &rounded(i, j), 1);
       if (!bound.holds()) continue;
       const double off = std::abs(static_cast<double>(rounded(i, j)) - double(exact(i, j)));
       o.worst = golden::worse(o.worst, off / static_cast<double>(bound(j)));
@@ -173,14 +174,16 @@ TEST_CASE("screening keeps ties, zeros, scales and numbers that are none") {
     const auto whole = [](float v, std::size_t) { return std::round(v); };
     for (auto* t : {&p.x, &p.w, &p.bias}) p.each(*t, whole);
     check("whole numbers", p);
-    p.each(p.x, [](float v, std::size_t) { return v * 0x1.01p0f; });  // halfway between two bfloat16
+    p.each(p.x,
+           [](float v, std::size_t) { return v * 0x1.01p0f; });  // halfway between two bfloat16
     p.each(p.w, [](float v, std::size_t) { return v * 0x1.03p0f; });
     check("numbers at the middle between two bfloat16", p);
   }
   {
     problem p(m, n, d, 3);  // all rounded the same way: rows and latents along one direction
     p.each(p.x, [](float v, std::size_t) { return 0x1.00fffep0f + 0 * v; });
-    p.each(p.w, [](float, std::size_t i) { return i / d % 3 == 0 ? 0x1.00fffep0f : -0x1.00fffep0f; });
+    p.each(p.w,
+           [](float, std::size_t i) { return i / d % 3 == 0 ? 0x1.00fffep0f : -0x1.00fffep0f; });
     check("errors that all add up", p);
     CHECK(compare(p, 8).worst > 0.8);  // the bound is nearly met
   }

@@ -83,12 +83,9 @@ TEST_CASE("a training with a screened encoder ends with the bytes of the fp32 en
   if (!supported()) return;
   plmscope::screening_record record;
   const auto train = [&](bool screen, std::size_t threads) {
-    plmscope::sae<plmscope::top_k, cpu> model({.d_model = 24,
-                                               .features = 1500,
-                                               .sparsifier = {.k = 4},
-                                               .screen = screen,
-                                               .seed = 3},
-                                              cpu(threads));
+    plmscope::sae<plmscope::top_k, cpu> model(
+        {.d_model = 24, .features = 1500, .sparsifier = {.k = 4}, .screen = screen, .seed = 3},
+        cpu(threads));
     planted::reader<cpu> reader({.offset = 1, .seed = 2});
     plmscope::trainer fit{.steps = 250,
                           .batch = 301,

@@ -33,7 +33,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   unpack(w, out)            the weights [n, k] again, as they were rounded by packing
 //   linear(x, w, bias, out, then)   out[m, n] = x[m, k] w[n, k]^T + bias, then the epilogue; the
 //                             same bits as without one and the epilogue after it
-//   gemm_nt(a, b, c, beta)    c[m, n] = a[m, k] b[n, k]^T + beta c
+//   gemm_nt(a, b, c, beta)    c[m, n] = a[m, k] b[n, k]^T + beta c; on a processor the bits of an entry
+//                             depend on its row of a and its row of b alone, with every provider
 //   screen(w, bias, packed)   (optional, with screened_linear) prepares weights and bias for it; packed
 //                             keeps its memory from call to call
 //   screened_linear(x, w, bias, packed, k, order, out)   out = x w^T + bias in the sense that

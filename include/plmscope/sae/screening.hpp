@@ -56,9 +56,9 @@ class screening_record {
   static bool enough(std::size_t batch_rows) noexcept { return batch_rows >= 256; }
 
   /// Cost of a row in products of a row in fp32: the product in bfloat16 is a half, looking through
-  /// the result a twentieth, entries as `screening_counts::dear` says. Above 0.95 tiles are multiplied
-  /// in fp32, but for one in 64, which is screened to see whether that has changed (after the first
-  /// steps of a training it does).
+  /// the result a twentieth, entries as `screening_counts::dear` says. Above 0.95 tiles are
+  /// multiplied in fp32, but for one in 64, which is screened to see whether that has changed
+  /// (after the first steps of a training it does).
   bool pays() noexcept { return cost_ < 0.95 || ++skipped_ % 64 == 0; }
 
   void add(const screening_counts& c, std::size_t features) noexcept {
@@ -66,8 +66,8 @@ class screening_record {
     rows_ += c.rows;
     entries_ += c.entries;
     whole_ += c.whole;
-    const double one_by_one = static_cast<double>(c.entries * screening_counts::dear) /
-                              static_cast<double>(features);
+    const double one_by_one =
+        static_cast<double>(c.entries * screening_counts::dear) / static_cast<double>(features);
     cost_ = 0.55 + (one_by_one + static_cast<double>(c.whole)) / static_cast<double>(c.rows);
   }
 

@@ -33,45 +33,54 @@ Real* kept_scratch(std::size_t n) {
   return memory.get();
 }
 
-/// a b + c, fused where the target can: asked for by name, because compilers fuse a sum of products
-/// here and not there.
+/// sum += a b, fused where the target can: asked for by name, because compilers fuse a sum of
+/// products here and not there.
 template <class T>
-[[gnu::always_inline]] inline T multiply_add(T a, T b, T c) noexcept {
-#if defined(__FMA__)
+[[gnu::always_inline]] inline void add_product(T& sum, const T& a, const T& b) noexcept {
+#if defined(__FMA__) || (defined(__FP_FAST_FMAF) && defined(__FP_FAST_FMA))
   if constexpr (std::is_same_v<T, float>) {
-    return __builtin_fmaf(a, b, c);
+    sum = __builtin_fmaf(a, b, sum);
   } else if constexpr (std::is_same_v<T, double>) {
-    return __builtin_fma(a, b, c);
+    sum = __builtin_fma(a, b, sum);
   } else {
-    constexpr bool single = sizeof(a[0]) == 4;
+    [[maybe_unused]] constexpr bool single = sizeof(a[0]) == 4;
 #if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 64 && single) return (T)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-    if constexpr (sizeof(T) == 64 && !single) return (T)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+    if constexpr (sizeof(T) == 64 && single) {
+      sum = (T)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+      return;
+    } else if constexpr (sizeof(T) == 64) {
+      sum = (T)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)sum);
+      return;
+    }
 #endif
-    if constexpr (sizeof(T) == 32 && single) return (T)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-    if constexpr (sizeof(T) == 32 && !single) return (T)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
-    T sum;  // of vectors wider than the target's
-    for (std::size_t i = 0; i < sizeof(T) / sizeof(a[0]); ++i) sum[i] = multiply_add(a[i], b[i], c[i]);
-    return sum;
-  }
-#elif defined(__FP_FAST_FMAF) && defined(__FP_FAST_FMA)
-  if constexpr (std::is_floating_point_v<T>) {
-    return std::fma(a, b, c);
-  } else {
-    T sum;
-    for (std::size_t i = 0; i < sizeof(T) / sizeof(a[0]); ++i) sum[i] = std::fma(a[i], b[i], c[i]);
-    return sum;
+#if defined(__FMA__)
+    if constexpr (sizeof(T) == 32 && single) {
+      sum = (T)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+      return;
+    } else if constexpr (sizeof(T) == 32) {
+      sum = (T)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)sum);
+      return;
+    }
+#endif
+    for (std::size_t i = 0; i < sizeof(T) / sizeof(a[0]); ++i) {
+      std::remove_cvref_t<decltype(sum[0])> lane = sum[i];
+      const auto left = a[i];
+      const auto right = b[i];
+      add_product(lane, left, right);
+      sum[i] = lane;
+    }
   }
 #else
-  return a * b + c;
+  sum = a * b + sum;
 #endif
 }
 
-/// Entries of x w^T with bits of their own. <x_i, w_j> is summed in `strands` parts, part s over the
-/// columns s, s + strands, .. in order, from 0, a multiply-add at a time (fused where the target has
-/// it); then the parts in order. Nothing else has a say: not the rows beside it, the number of rows or
-/// columns, tiles, threads or the width of the target's vectors. `dots` computes chosen entries, with
-/// a vector of strands; `run` whole products, strand by strand; to the same bits.
+/// Entries of x w^T with bits of their own. <x_i, w_j> is summed in `strands` parts, part s over
+/// the columns s, s + strands, .. in order, from 0, a multiply-add at a time (fused where the
+/// target has it); then the parts in order. Nothing else has a say: not the rows beside it, the
+/// number of rows or columns, tiles, threads or the width of the target's vectors. `dots` computes
+/// chosen entries, with a vector of strands; `run` whole products, strand by strand; to the same
+/// bits.
 ///
 /// 6 rows of x against a panel of rows of w stay in registers over a strand; the panel is copied
 /// column by column into the second cache first and serves all rows of x of the tile.
@@ -83,12 +92,14 @@ class ordered_product {
  public:
   static constexpr std::size_t lanes = s::lanes;
   static constexpr std::size_t vectors = vector_bytes == 64 ? 4 : 2;
-  static constexpr std::size_t panel = vectors * lanes;  ///< rows of w side by side
-  static constexpr std::size_t row_block = 6;            ///< rows of x at a time
+  static constexpr std::size_t panel = vectors * lanes;      ///< rows of w side by side
+  static constexpr std::size_t row_block = 6;                ///< rows of x at a time
   static constexpr std::size_t most_rows = 170 * row_block;  ///< of a tile
 
   /// Of a row of k columns. Short rows are not worth parts.
-  static constexpr std::size_t strands(std::size_t k) noexcept { return k < 256 ? 1 : most_strands; }
+  static constexpr std::size_t strands(std::size_t k) noexcept {
+    return k < 256 ? 1 : most_strands;
+  }
 
   /// store(i, j, sums, n) for all places of [m, w.rows()] in pieces of rows: sums[0, n) are the
   /// entries (i, j .. j + n). `x(i)`: where row i begins.
@@ -124,7 +135,7 @@ class ordered_product {
     if (strands(k) == 1) {
       for (std::size_t e = 0; e < Count; ++e) {
         Real sum = 0;
-        for (std::size_t c = 0; c < k; ++c) sum = multiply_add(w[e][c], x[c], sum);
+        for (std::size_t c = 0; c < k; ++c) add_product(sum, w[e][c], x[c]);
         out[e] = sum;
       }
       return;
@@ -139,14 +150,14 @@ class ordered_product {
       for (std::size_t e = 0; e < Count; ++e) {
         parts v;
         std::memcpy(&v, w[e] + c, sizeof v);
-        sum[e] = multiply_add(v, entry, sum[e]);
+        add_product(sum[e], v, entry);
       }
     }
     for (std::size_t e = 0; e < Count; ++e) {
       Real part[most_strands];
       std::memcpy(part, &sum[e], sizeof part);
       for (std::size_t l = 0; c + l < k; ++l) {
-        part[l] = multiply_add(w[e][c + l], x[c + l], part[l]);
+        add_product(part[l], w[e][c + l], x[c + l]);
       }
       out[e] = part[0];
       for (std::size_t l = 1; l < most_strands; ++l) out[e] += part[l];
@@ -205,7 +216,8 @@ class ordered_product {
     // As many strands at a time as the second cache holds; sums of all rows are put aside between.
     constexpr std::size_t room = (std::size_t{700} << 10) / (panel * sizeof(Real));
     const std::size_t longest = (k + parts - 1) / parts;
-    const std::size_t together = std::clamp<std::size_t>(room / std::max<std::size_t>(longest, 1), 1, parts);
+    const std::size_t together =
+        std::clamp<std::size_t>(room / std::max<std::size_t>(longest, 1), 1, parts);
     const std::size_t kept = together == parts ? row_block : blocks * row_block;
     Real* packed = kept_scratch<Real, 0>((together * longest + kept) * panel);
     Real* sums = packed + together * longest * panel;
@@ -248,7 +260,8 @@ class ordered_product {
     const std::size_t k = w.cols();
     const std::size_t parts = strands(k);
     std::array<Real*, most_strands> starts;
-    for (std::size_t l = part; l < end; ++l) starts[l] = out + (begin(k, l) - begin(k, part)) * panel;
+    for (std::size_t l = part; l < end; ++l)
+      starts[l] = out + (begin(k, l) - begin(k, part)) * panel;
     const auto place = [&](std::size_t c) -> Real* {  // of column c, or null
       if (parts == 1) return out + c * panel;
       const std::size_t l = c % most_strands;
@@ -293,7 +306,7 @@ class ordered_product {
         const vec entry = row[r][i] - vec{};  // in every lane
 #pragma GCC unroll 4
         for (std::size_t v = 0; v < vectors; ++v) {
-          sum[r][v] = multiply_add(column[v], entry, sum[r][v]);
+          add_product(sum[r][v], column[v], entry);
         }
       }
     }

@@ -29,11 +29,12 @@ struct screening_scratch {
 /// Appends to `ids` the entries of a row whose exact value may be among the k first in `Order`, and
 /// returns how many: with t the k-th largest of key(a_j) - e_j those with key(a_j) + e_j >= t.
 ///
-/// |key(a) - key(b)| <= |a - b| is asked of the order. Then the k entries that make t have exact keys
-/// of t or more and are in the list; an entry that is not in the list has an exact key below t, and
-/// key(a_j) below t as well. So whatever selects the k first entries, ties and all, selects the same
-/// from the exact row and from this row once its listed entries are exact. (Rounding is monotone and
-/// exact keys are floats: the computed key(a_j) - e_j does not exceed one that the true one does not.)
+/// |key(a) - key(b)| <= |a - b| is asked of the order. Then the k entries that make t have exact
+/// keys of t or more and are in the list; an entry that is not in the list has an exact key below
+/// t, and key(a_j) below t as well. So whatever selects the k first entries, ties and all, selects
+/// the same from the exact row and from this row once its listed entries are exact. (Rounding is
+/// monotone and exact keys are floats: the computed key(a_j) - e_j does not exceed one that the
+/// true one does not.)
 template <class Order>
 std::size_t screen_row(const float* a, std::size_t n, std::size_t k,
                        const screened_weights::row_bound& bound, screening_scratch& s) {
@@ -66,8 +67,8 @@ std::size_t screen_row(const float* a, std::size_t n, std::size_t k,
   return s.ids.size() - before;
 }
 
-/// out[i][j] = <x_i, w_j> + bias[j] for the listed entries: ids of row i are ids[i]. Latent by latent,
-/// so that a row of w, of which there are more than the caches hold, is read once.
+/// out[i][j] = <x_i, w_j> + bias[j] for the listed entries: ids of row i are ids[i]. Latent by
+/// latent, so that a row of w, of which there are more than the caches hold, is read once.
 template <class X, class Out>
 void recompute(thread_pool& pool, X x, X w, X bias,
                const std::vector<std::span<const std::uint32_t>>& ids, Out out) {
@@ -102,8 +103,8 @@ void recompute(thread_pool& pool, X x, X w, X bias,
 
 /// See `screened_linear` in backend/primitives.hpp.
 template <class Order, class X, class Out>
-screening_counts screened_linear(thread_pool& pool, X x, X w, X bias, const screened_weights& packed,
-                                 std::size_t k, Out out) {
+screening_counts screened_linear(thread_pool& pool, X x, X w, X bias,
+                                 const screened_weights& packed, std::size_t k, Out out) {
   const std::size_t n = out.cols();
   const std::size_t m = out.rows();
   screening_counts counts{.rows = m};

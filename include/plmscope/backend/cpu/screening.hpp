@@ -15,9 +15,9 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
 
-/// How far a sum of `n` rounded terms can be from the exact one, relative to the sum of sizes: n u /
-/// (1 - n u) for a unit roundoff u (Higham 2002, "Accuracy and Stability of Numerical Algorithms",
-/// lemma 3.1), in any order, fused or not. Infinite where it says nothing.
+/// How far a sum of `n` rounded terms can be from the exact one, relative to the sum of sizes: n u
+/// / (1 - n u) for a unit roundoff u (Higham 2002, "Accuracy and Stability of Numerical
+/// Algorithms", lemma 3.1), in any order, fused or not. Infinite where it says nothing.
 inline double summation_error(std::size_t n, double u) noexcept {
   const double nu = static_cast<double>(n) * u;
   return nu < 0.25 ? nu / (1 - nu) : std::numeric_limits<double>::infinity();
@@ -66,18 +66,18 @@ inline row_lengths_bound bound_lengths(const float* x, std::size_t k) noexcept {
 
 /// Weights w [n, k] and a bias in bfloat16 with what bounds the error of a product with them.
 ///
-/// a_ij = b_j + <xb_i, wb_j>, computed in bfloat16, is no further from fp32's fl(fl<x_i, w_j> + b_j)
-/// than
+/// a_ij = b_j + <xb_i, wb_j>, computed in bfloat16, is no further from fp32's fl(fl<x_i, w_j> +
+/// b_j) than
 ///   e_ij = |dx_i| |w_j| + |xb_i| |dw_j| + (g + 1.01 g') |x_i| |w_j| + (g + g') |b_j| + tiny
 /// where x = xb + dx splits a number into its bfloat16 rounding and the rest. For
 ///   <x, w> - <xb, wb> = <dx, w> + <xb, dw>,
-/// of which Cauchy and Schwarz bound both terms by the products of lengths. Then the sums: of k terms
-/// and a bias in fp32 (g, unit roundoff 2^-24), and of a bias and k exact products in bfloat16's
-/// instruction (g', with 2^-23, so that its intermediate roundings may be of any kind); sizes of the
-/// terms are at most |x| |w| by Cauchy and Schwarz again, (1 + 2^-8)^2 < 1.01 times that once rounded.
-/// The instruction takes numbers below 2^-126 for 0: dx and dw contain them; 2 (k + 2) results that
-/// might be flushed on either side are `tiny`. Everything is rounded up: 2^-18 covers the few
-/// operations in fp32 that put e_ij together.
+/// of which Cauchy and Schwarz bound both terms by the products of lengths. Then the sums: of k
+/// terms and a bias in fp32 (g, unit roundoff 2^-24), and of a bias and k exact products in
+/// bfloat16's instruction (g', with 2^-23, so that its intermediate roundings may be of any kind);
+/// sizes of the terms are at most |x| |w| by Cauchy and Schwarz again, (1 + 2^-8)^2 < 1.01 times
+/// that once rounded. The instruction takes numbers below 2^-126 for 0: dx and dw contain them; 2
+/// (k + 2) results that might be flushed on either side are `tiny`. Everything is rounded up: 2^-18
+/// covers the few operations in fp32 that put e_ij together.
 class screened_weights {
  public:
   screened_weights() = default;
@@ -129,8 +129,7 @@ class screened_weights {
   row_bound bound(const float* x) const noexcept {
     const std::size_t k = cols();
     const row_lengths_bound l = bound_lengths(x, k);
-    const double sums =
-        summation_error(k + 16, 0x1p-24) + 1.01 * summation_error(k + 16, 0x1p-23);
+    const double sums = summation_error(k + 16, 0x1p-24) + 1.01 * summation_error(k + 16, 0x1p-23);
     row_bound out;
     out.whole_ = up(l.rest + sums * l.whole);
     out.rounded_ = up(l.rounded);

@@ -14,7 +14,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
 
 #if defined(__AVX512F__)
-/// Rows r[0..16) of 16 floats become columns: unpacked within quarters, then quarters are exchanged.
+/// Rows r[0..16) of 16 floats become columns: unpacked within quarters, then quarters are
+/// exchanged.
 [[gnu::always_inline]] inline void transpose_block(simd<float>::vec (&r)[16]) noexcept {
   __m512 a[16], b[16];
   const auto ps = [](__m512d v) { return _mm512_castpd_ps(v); };
