@@ -68,7 +68,8 @@ struct shared_start {
 template <class S, class Policies, class Prepare>
 contender make(std::string name, const setting& s, backend& be, std::vector<matrix>& x,
                const shared_start& start, S sparsifier, Policies policies, Prepare prepare,
-               plmscope::product_precision precision = plmscope::product_precision::fp32) {
+               plmscope::product_precision precision = plmscope::product_precision::fp32,
+               bool screen = false) {
   using model_type = plmscope::sae<S, backend>;
   using run = plmscope::training_run<model_type, Policies>;
   struct state {
@@ -79,6 +80,7 @@ contender make(std::string name, const setting& s, backend& be, std::vector<matr
   typename model_type::options o;
   o.d_model = s.d, o.features = s.features, o.sparsifier = sparsifier;
   o.encoder_product = precision;
+  o.screen = screen;
   auto all = std::make_shared<state>(state{model_type(std::move(o), be), nullptr});
   std::size_t i = 0;
   all->model.parameters().for_each([&](const char*, auto& m) {
@@ -135,6 +137,8 @@ std::vector<contender> contenders(const setting& s, const request& asked, backen
   add("top_k", plmscope::top_k{s.k}, plain, nothing);
   if (backend::computes(plmscope::product_precision::bf16)) {
     add("top_k_bf16", plmscope::top_k{s.k}, plain, nothing, plmscope::product_precision::bf16);
+    add("top_k_screened", plmscope::top_k{s.k}, plain, nothing, plmscope::product_precision::fp32,
+        true);
   }
   add("batch_top_k", plmscope::batch_top_k{.k = k}, plain, nothing);
   add("jump_relu", plmscope::jump_relu{.bandwidth = start.threshold / 10},

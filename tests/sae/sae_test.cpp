@@ -311,6 +311,6 @@ TEST_CASE("a normaliser that does not fit the width is refused") {
 TEST_CASE("lengths in codes do not fit a sparsifier with parameters of its own") {
   plmscope::sae<plmscope::gated>::options o{.d_model = 8, .features = 24};
   o.lengths = plmscope::row_lengths::in_codes;
-  CHECK_THROWS_WITH_AS(plmscope::sae<plmscope::gated>(o), doctest::Contains("sae.101"),
+  CHECK_THROWS_WITH_AS(plmscope::sae<plmscope::gated>{o}, doctest::Contains("sae.101"),
                        plmscope::error);
 }

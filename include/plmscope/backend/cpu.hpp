@@ -13,6 +13,8 @@
 #include <plmscope/backend/cpu/optimizer.hpp>
 #include <plmscope/backend/cpu/prefixes.hpp>
 #include <plmscope/backend/cpu/rows.hpp>
+#include <plmscope/backend/cpu/screened_product.hpp>
+#include <plmscope/backend/cpu/screening.hpp>
 #include <plmscope/backend/cpu/select.hpp>
 #include <plmscope/backend/cpu/sparse.hpp>
 #include <plmscope/backend/cpu/transformer.hpp>
@@ -77,6 +79,8 @@ class basic_cpu {
                        std::variant<whole_weights>>
         weights_;
   };
+  /// Weights of `screened_linear`.
+  using screened = cpu_kernels::screened_weights;
   using mat = view<basic_cpu, Real>;
   using cmat = view<basic_cpu, const Real>;
   template <class T>
@@ -166,8 +170,20 @@ class basic_cpu {
       }
     });
   }
+  void screen(cmat w, cmat bias, screened& out)
+    requires std::is_same_v<Real, float>
+  {
+    out.assign(*pool_, w.data(), w.rows(), w.cols(), w.stride(), bias.empty() ? nullptr : bias.data());
+  }
+  template <class Order = by_value>
+  screening_counts screened_linear(cmat x, cmat w, cmat bias, const screened& weights, std::size_t k,
+                                   Order, mat out)
+    requires std::is_same_v<Real, float>
+  {
+    return cpu_kernels::screened_linear<Order>(*pool_, x, w, bias, weights, k, out);
+  }
   void gemm_nt(cmat a, cmat b, mat c, Real beta = 0) {
-    cpu_kernels::gemm_nt<Gemm>(*pool_, a, b, c, beta);
+    cpu_kernels::gemm_nt(*pool_, a, b, c, beta);
   }
   void gemm_nn(cmat a, cmat b, mat c, Real beta = 0) {
     cpu_kernels::gemm_nn<Gemm>(*pool_, a, b, c, beta);

@@ -33,7 +33,16 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   unpack(w, out)            the weights [n, k] again, as they were rounded by packing
 //   linear(x, w, bias, out, then)   out[m, n] = x[m, k] w[n, k]^T + bias, then the epilogue; the
 //                             same bits as without one and the epilogue after it
-//   gemm_nt(a, b, c, beta)    c[m, n] = a[m, k] b[n, k]^T + beta c
+//   gemm_nt(a, b, c, beta)    c[m, n] = a[m, k] b[n, k]^T + beta c; on a processor the bits of an entry
+//                             depend on its row of a and its row of b alone, with every provider
+//   screen(w, bias, packed)   (optional, with screened_linear) prepares weights and bias for it; packed
+//                             keeps its memory from call to call
+//   screened_linear(x, w, bias, packed, k, order, out)   out = x w^T + bias in the sense that
+//                             top_k_rows(out, k, order) gives the bits that it gives after gemm_nt and
+//                             add_row. Other entries are approximate, and not among the k first
+//                             exactly or approximately. packed: of the same w and bias. The order's
+//                             key must not spread: |key(a) - key(b)| <= |a - b|. Returns
+//                             screening_counts
 //   gemm_nn(a, b, c, beta)    c[m, n] = a[m, k] b[k, n] + beta c
 //   gemm_tn(a, b, c, beta)    c[m, n] = a[k, m]^T b[k, n] + beta c
 // Rows
@@ -127,6 +136,15 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   layer_norm_backward(x, gain, g, eps, out)   with respect to x; out may be g
 //   gelu_backward(x, g)       g *= gelu'(x), in place
 //   softmax_backward(p, g)    g = p o (g - <p, g>) row by row, in place; p = softmax's result
+
+/// What a `screened_linear` did.
+struct screening_counts {
+  /// An entry by itself costs about as much as this many of a whole product.
+  static constexpr std::size_t dear = 16;
+  std::size_t rows = 0;
+  std::size_t entries = 0;  ///< computed one by one
+  std::size_t whole = 0;    ///< rows of which all was computed
+};
 
 /// What a linear map does with its result.
 enum class epilogue {

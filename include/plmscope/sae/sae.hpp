@@ -7,11 +7,13 @@
 #include <plmscope/core/rng.hpp>
 #include <plmscope/sae/concepts.hpp>
 #include <plmscope/sae/decoder_scaled.hpp>
+#include <plmscope/sae/encoder_tiles.hpp>
 #include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/parameters.hpp>
 #include <plmscope/sae/row_encoder.hpp>
 #include <plmscope/sae/row_lengths.hpp>
 #include <plmscope/sae/rules.hpp>
+#include <plmscope/sae/screening.hpp>
 #include <plmscope/sae/selection.hpp>
 #include <plmscope/sae/sparsifiers/top_k.hpp>
 #include <plmscope/tensor/codes.hpp>
@@ -76,6 +78,10 @@ class sae {
     /// Of the encoder's product; parameters, selection and everything else stay as they are. With bf16
     /// codes differ in the third digit, and rows of a batch do not share a rounding with fp32 codes.
     product_precision encoder_product = product_precision::fp32;
+    /// fp32 codes to the bit, faster: a product in bf16 with a proven error finds the entries that can
+    /// be selected, and those alone are computed in fp32. For sparsifiers with `reads()` (TopK) on
+    /// processors with AVX512-BF16; elsewhere the product is what it is without.
+    bool screen = false;
     std::uint64_t seed = 0;
   };
 
@@ -235,23 +241,30 @@ class sae {
 
   /// What an encoder of its own reads of the batch last handed to `centred`.
   encoder_input<Backend> encoder_rows(const_view<Backend> centred_rows) const {
-    return {directions(), normalized_, centred_rows, tile_rows()};
+    return {directions(), normalized_, centred_rows, encoder_tiles<Backend>::rows(features())};
   }
 
   /// f(pre) for the pre-activations of centred rows, tile by tile [.., F], in order; with `rank`, times
   /// the lengths of the decoder's rows.
   template <class F>
   void for_each_tile(const_view<Backend> centred_rows, const F& f) {
-    const std::size_t tile = tile_rows();
-    const auto multiply = encoder_product();
-    for (std::size_t first = 0; first < centred_rows.rows(); first += tile) {
-      const std::size_t rows = std::min(tile, centred_rows.rows() - first);
-      pre_.reshape(be_, rows, features());
-      multiply(centred_rows.row_range(first, rows), pre_.all());
-      if (!rank_.empty()) be_.scale_columns(pre_, rank_);
-      f(const_view<Backend>(pre_));
-    }
+    tiles_.each(be_, encoder(), centred_rows, f);
   }
+
+  /// The same where f does nothing with a tile but let `sparsify` select from it: with `screen`, entries
+  /// that it does not look at may then be bfloat16's.
+  template <class S, class F>
+  void for_each_tile(const_view<Backend> centred_rows, const S& sparsify, const F& f) {
+    if constexpr (sae_concepts::says_what_it_reads<S>) {
+      if (options_.screen) {
+        return tiles_.each_screened(be_, encoder(), centred_rows, sparsify.reads(), f);
+      }
+    }
+    for_each_tile(centred_rows, f);
+  }
+
+  /// What `screen` has cost since the start.
+  const screening_record& screening() const noexcept { return tiles_.record(); }
 
   /// Values of entries selected from tiles, as the decoder takes them.
   void unscale(codes<Backend>& z) {
@@ -262,9 +275,11 @@ class sae {
  private:
   static constexpr bool adds_offset = sae_concepts::has_offset<Sparsifier, Backend>;
 
-  std::size_t tile_rows() const noexcept {
-    constexpr std::size_t tile_bytes = std::size_t{48} << 20;
-    return std::clamp<std::size_t>(tile_bytes / (features() * sizeof(real)) / 512 * 512, 512, 8192);
+  typename encoder_tiles<Backend>::encoder encoder() const {
+    const auto& p = directions();
+    const bool biased = sae_concepts::adds_encoder_bias<Sparsifier>;
+    return {p.encoder, biased ? const_view<Backend>(p.encoder_bias) : const_view<Backend>(), rank_,
+            options_.encoder_product};
   }
 
   // What the sparsifier learns beside the dictionary.
@@ -286,38 +301,13 @@ class sae {
   template <class S>
   void select_tiles(const_view<Backend> centred_rows, const S& sparsify, codes<Backend>& out) {
     const selection<Backend> in{parameters_, centred_rows.rows(), rank_};
-    for_each_tile(centred_rows, [&](const_view<Backend> pre) {
+    for_each_tile(centred_rows, sparsify, [&](const_view<Backend> pre) {
       select_rows(be_, sparsify, pre, in, out);
     });
     unscale(out);
     if constexpr (requires { sparsify.activate(be_, parameters_, out); }) {
       sparsify.activate(be_, parameters_, out);
     }
-  }
-
-  // out = rows W_e^T + b_e. In another precision the weights are packed first, once for all tiles.
-  auto encoder_product() {
-    const auto& p = directions();
-    const bool biased = sae_concepts::adds_encoder_bias<Sparsifier>;
-    typename Backend::packed packed;
-    if constexpr (requires { be_.with(product_precision::bf16); }) {
-      if (options_.encoder_product != product_precision::fp32) {
-        packed = be_.with(options_.encoder_product).pack(const_view<Backend>(p.encoder));
-      }
-    }
-    return [this, &p, biased, packed = std::move(packed)](const_view<Backend> rows,
-                                                          view<Backend> out) {
-      if constexpr (requires { be_.with(product_precision::bf16); }) {
-        if (options_.encoder_product != product_precision::fp32) {
-          auto be = be_.with(options_.encoder_product);
-          be.linear(rows, packed, biased ? const_view<Backend>(p.encoder_bias)
-                                         : const_view<Backend>(), out);
-          return;
-        }
-      }
-      be_.gemm_nt(rows, const_view<Backend>(p.encoder), out);
-      if (biased) be_.add_row(out, const_view<Backend>(p.encoder_bias));
-    };
   }
 
   void check() {
@@ -378,7 +368,7 @@ class sae {
   sae_parameters<Backend> parameters_;
   decoder_scaled<Backend> scaled_;
   unit_rows<Backend> unit_;
-  matrix<real, Backend> normalized_, centred_, target_, pre_, rank_, rank_inverse_;
+  matrix<real, Backend> normalized_, centred_, target_, rank_, rank_inverse_;
   normalizer::context<Backend> context_, out_context_;
   codes<Backend> codes_;
   // Of the batch last encoded, where the sparsifier encodes rows by itself.
@@ -386,6 +376,7 @@ class sae {
   std::conditional_t<row_encoder_for<Sparsifier, Backend>,
                      typename sae_concepts::state_of<Sparsifier, Backend>::type, nothing>
       encoded_;
+  encoder_tiles<Backend> tiles_;
 };
 
 }  // namespace plmscope::inline PLMSCOPE_ABI

@@ -156,11 +156,11 @@ concept has_dead_loss =
       { d.residual_pull(s) } -> std::convertible_to<const_view<B>>;
       d.backward(be, in, s, gradient, sums);
     };
-/// May be left out: wants to see the encoder's tiles of pre-activations.
+/// May be left out: wants to see the encoder's tiles of pre-activations, where `expect` says so.
 template <class D, class B>
 concept sees_tiles = has_state<D, B> && requires(const D& d, B& be, const_view<B> pre,
                                                  typename D::template state<B>& s) {
-  d.expect(be, std::size_t{}, s);
+  { d.expect(be, std::size_t{}, s) } -> std::same_as<bool>;
   d.see(be, pre, s);
 };
 

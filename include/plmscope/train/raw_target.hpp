@@ -1,28 +1,41 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/core/error.hpp>
 #include <plmscope/core/view.hpp>
+#include <plmscope/sae/normalizer.hpp>
 #include <plmscope/tensor/matrix.hpp>
+#include <plmscope/train/losses.hpp>
+#include <plmscope/train/rules.hpp>
 
 #include <cstddef>
+#include <string>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// For losses at the scale of the activations (`loss_space::raw`) behind a normaliser that scales each
-/// row. A result y' is brought back as y = factor y' + mean, so |x - y|^2 = factor^2 |x' - y'|^2: rows
-/// are weighted with factor^2, and the target x' = (x - mean) / factor is what came in, in the units of
-/// the result.
+/// For losses at the scale of the activations (`loss_space::raw`) behind a normaliser that scales
+/// each row. A result y' is brought back as y = factor y' + mean, so |x - y|^2 = factor^2 |x' -
+/// y'|^2: rows are weighted with factor^2, and the target x' = (x - mean) / factor is what came in,
+/// in the units of the result.
 template <class B>
 class raw_target {
  public:
   using real = typename B::real;
 
-  void clear() noexcept { used_ = false; }
-
-  /// x [m, d] as it came in; `c`: what the normaliser took from its rows, mean [1, m] and the
-  /// factor by which a row is brought back, `inverse_factor` [1, m].
-  template <class Context>
-  void take(B& be, const_view<B> x, const Context& c) {
+  /// Of the rows x [m, d] as they came in and the model that has just normalised them. False, and
+  /// nothing but empty views, where the loss is formed on normalised rows, which `loss_space` says
+  /// and models that transcode or do not normalise have anyway. Errors: train.109 for a normaliser
+  /// whose factors differ between columns.
+  template <class Sae>
+  bool take(B& be, const_view<B> x, Sae& model, loss_space space) {
+    const auto kind = model.normalization().kind;
+    used_ = space != loss_space::normalized && !model.settings().transcodes &&
+            kind != normalization::none;
+    if (!used_) return false;
+    if (kind != normalization::token_layer_norm) {
+      throw error(rules::train_loss_space, {.found = std::string(normalizer::name(kind))});
+    }
+    const auto& c = model.normalizer_context();
     const std::size_t m = x.rows();
     weights_.reshape(be, 1, m);
     offset_.reshape(be, 1, m);
@@ -36,7 +49,7 @@ class raw_target {
     be.scale_columns(offset_, inverse_);
     be.copy(const_view<B>(c.inverse_factor), weights_.all());
     be.scale_columns(weights_, c.inverse_factor);
-    used_ = true;
+    return true;
   }
 
   /// Empty where the loss is formed on normalised rows.

@@ -196,7 +196,7 @@ class training_run {
                   dead_mask<real>{dead_.since_fired.data(), policies_.dead.dead_after,
                                   mask_.data()});
     }
-    take_raw_target(x);
+    if (raw_.take(be_, x, model_, policies_.loss.space)) target_ = raw_.target();
     rows_ = x;
     const auto loss = policies_.loss.prepare(be_, loss_in());
     dz_.reshape(be_, 1, std::max<std::size_t>(z_.entries(), 1));
@@ -222,34 +222,29 @@ class training_run {
                     "plmscope: a sparsifier that encodes rows by itself has one result");
       sparsify_.encode(be_, model_.sparsifier(), model_.encoder_rows(centred_), z_);
     } else {
-      const selection<backend_type> in{model_.parameters(), centred_.rows(), model_.rank_scale()};
-      if constexpr (dead_sees) policies_.dead.expect(be_, centred_.rows(), dead_);
-      model_.for_each_tile(centred_, [&](cmat pre) {
-        if constexpr (dead_sees) policies_.dead.see(be_, pre, dead_);
-        sparsify_.candidates(be_, model_.sparsifier(), pre, in, z_);
-        policies_.extra.select(be_, model_.sparsifier(), pre, in, extra_);
-      });
+      select_from_tiles();
       model_.unscale(z_);
       sparsify_.activate(be_, model_.sparsifier(), model_.directions(), z_);
     }
     be_.transpose(z_, by_feature_);
   }
 
-  void observe() {
-    policies_.dead.observe(be_, policies_.extra.fired(z_, extra_), dead_);
+  // A screened encoder is right where the sparsifier looks, so for nobody else's eyes.
+  void select_from_tiles() {
+    const selection<backend_type> in{model_.parameters(), centred_.rows(), model_.rank_scale()};
+    bool looked_at = !std::is_same_v<decltype(Policies::extra), no_extra_term>;
+    if constexpr (dead_sees) looked_at |= policies_.dead.expect(be_, centred_.rows(), dead_);
+    const auto take = [&](cmat pre) {
+      if constexpr (dead_sees) policies_.dead.see(be_, pre, dead_);
+      sparsify_.candidates(be_, model_.sparsifier(), pre, in, z_);
+      policies_.extra.select(be_, model_.sparsifier(), pre, in, extra_);
+    };
+    if (looked_at) return model_.for_each_tile(centred_, take);
+    model_.for_each_tile(centred_, model_.sparsifier(), take);
   }
 
-  // Losses at the scale of the activations are formed on what came in, not on what is encoded.
-  void take_raw_target(cmat x) {
-    raw_.clear();
-    if (policies_.loss.space == loss_space::normalized || model_.settings().transcodes) return;
-    const auto kind = model_.normalization().kind;
-    if (kind == normalization::none) return;
-    if (kind != normalization::token_layer_norm) {
-      throw error(rules::train_loss_space, {.found = std::string(normalizer::name(kind))});
-    }
-    raw_.take(be_, x, model_.normalizer_context());
-    target_ = raw_.target();
+  void observe() {
+    policies_.dead.observe(be_, policies_.extra.fired(z_, extra_), dead_);
   }
 
   loss_inputs<backend_type> loss_in() {

@@ -48,17 +48,31 @@ class bf16_weights {
 
   bf16_weights() = default;
   /// Rounds w [n, k], rows `stride` apart, to nearest even.
-  bf16_weights(thread_pool& pool, const float* w, std::size_t n, std::size_t k, std::size_t stride)
-      : n_(n), k_(k), words_(panels() * cpu_kernels::panel_columns * pairs()) {
+  bf16_weights(thread_pool& pool, const float* w, std::size_t n, std::size_t k,
+               std::size_t stride) {
+    assign(pool, w, n, k, stride, [](std::size_t, std::size_t) {});
+  }
+  /// Other weights in the same memory where it suffices. rows(first, count) is called for every
+  /// panel on the thread that has just read its rows of w.
+  template <class Rows>
+  void assign(thread_pool& pool, const float* w, std::size_t n, std::size_t k, std::size_t stride,
+              const Rows& rows) {
+    constexpr std::size_t wide = cpu_kernels::panel_columns;
+    n_ = n;
+    k_ = k;
+    const std::size_t words = panels() * wide * pairs();
+    if (words_.size() < words) words_ = aligned_buffer<std::uint32_t>(words);
     pool.run(panels(), [&](std::size_t p) {
       cpu_kernels::pack_panel(
-          p, n, k, 2, words_.get() + p * cpu_kernels::panel_columns * pairs(),
+          p, n, k, 2, words_.get() + p * wide * pairs(),
           [&](std::size_t row, std::size_t first, std::size_t columns, std::uint32_t* out) {
             round_row(w + row * stride + first, columns, out);
           });
+      rows(p * wide, std::min(wide, n - p * wide));
     });
   }
 
+  bool empty() const noexcept { return n_ == 0; }
   std::size_t rows() const noexcept { return n_; }
   std::size_t cols() const noexcept { return k_; }
   std::size_t panels() const noexcept {

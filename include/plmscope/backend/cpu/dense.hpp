@@ -2,6 +2,7 @@
 #pragma once
 
 #include <plmscope/backend/cpu/panels.hpp>
+#include <plmscope/backend/cpu/product.hpp>
 #include <plmscope/backend/cpu/transformer.hpp>
 #include <plmscope/backend/primitives.hpp>
 #include <plmscope/core/thread_pool.hpp>
@@ -110,77 +111,48 @@ inline std::size_t panel_tile_rows(std::size_t rows, std::size_t threads) noexce
   return std::max<std::size_t>(1, blocks) * panel_rows;
 }
 
-/// With weights in panels (`bf16_weights`, `int8_weights`). A row's bits are its own there, so
-/// tiles are cut as the threads like it.
+/// One tile of a product with weights in panels (`bf16_weights`, `int8_weights`), on this thread.
+template <class Weights, class X, class Out>
+void panel_tile(X x, const Weights& w, X bias, Out out, epilogue then) {
+  static thread_local typename Weights::operand rounded;
+  w.round(x.data(), x.stride(), out.rows(), rounded);
+  for (std::size_t p = 0; p < w.panels(); ++p) {
+    const std::size_t column = p * panel_columns;
+    const std::size_t width = std::min(panel_columns, out.cols() - column);
+    const float* b = bias.empty() ? nullptr : bias.data() + column;
+    float* to = out.data() + column;
+    w.product(rounded, out.rows(), p, b, then == epilogue::add, to, out.stride());
+    for (std::size_t r = 0; then == epilogue::gelu && r < out.rows(); ++r) {
+      gelu_row(to + r * out.stride(), width);
+    }
+  }
+}
+
+/// A row's bits are its own there, so tiles are cut as the threads like it.
 template <class Weights, class X, class Out>
 void linear_by_panels(thread_pool& pool, X x, const Weights& w, X bias, Out out, epilogue then) {
   if (out.cols() == 0) return;
   const std::size_t tile = panel_tile_rows(out.rows(), pool.threads());
   pool.run((out.rows() + tile - 1) / tile, [&](std::size_t t) {
-    static thread_local typename Weights::operand rounded;
     const std::size_t first = t * tile;
     const std::size_t rows = std::min(tile, out.rows() - first);
-    w.round(x.row_data(first), x.stride(), rows, rounded);
-    for (std::size_t p = 0; p < w.panels(); ++p) {
-      const std::size_t column = p * panel_columns;
-      const std::size_t width = std::min(panel_columns, out.cols() - column);
-      const float* b = bias.empty() ? nullptr : bias.data() + column;
-      float* to = out.row_data(first) + column;
-      w.product(rounded, rows, p, b, then == epilogue::add, to, out.stride());
-      for (std::size_t r = 0; then == epilogue::gelu && r < rows; ++r) {
-        gelu_row(to + r * out.stride(), width);
-      }
-    }
+    panel_tile(x.row_range(first, rows), w, bias, out.row_range(first, rows), then);
   });
 }
 
-/// How many column tiles of about 2,560 a product with `cols` columns is cut into. A provider may
-/// sum in another order for another number of columns, so this depends on nothing else.
-inline std::size_t gemm_column_tiles(std::size_t cols) noexcept {
-  return std::max<std::size_t>(1, (cols + 1280) / 2560);
-}
-
-/// Rows of a tile when there are `column_tiles` of them side by side: at most 1,024, fewer when
-/// that keeps the threads evenly busy.
-inline std::size_t gemm_tile_rows(std::size_t rows, std::size_t threads,
-                                  std::size_t column_tiles) noexcept {
-  const std::size_t quanta = std::max<std::size_t>(1, (rows + row_quantum - 1) / row_quantum);
-  std::size_t best = 1;
-  double best_use = 0;
-  for (std::size_t q = std::min<std::size_t>(quanta, 16); q > 0; --q) {
-    const std::size_t tiles = (quanta + q - 1) / q * column_tiles;
-    const std::size_t turns = (tiles + threads - 1) / threads;
-    const double use =
-        static_cast<double>(quanta * column_tiles) / static_cast<double>(turns * threads * q);
-    if (use > best_use + 0.1) {
-      best = q;
-      best_use = use;
-    }
-  }
-  return best * row_quantum;
-}
-
-/// Tiles are cut in both directions: a provider rearranges the rows of b for every tile of c, so
-/// tiles are tall, and threads take other columns.
-template <class Gemm, class A, class C, class Real>
+/// Entries have bits of their own: see `ordered_product`.
+template <class A, class C, class Real>
 void gemm_nt(thread_pool& pool, A a, A b, C c, Real beta) {
-  const std::size_t across = gemm_column_tiles(c.cols());
-  const std::size_t width = ((c.cols() + across - 1) / across + 63) / 64 * 64;
-  const std::size_t height = gemm_tile_rows(c.rows(), tile_threads<Gemm>(pool), across);
-  const std::size_t down = (c.rows() + height - 1) / height;
-  pool.run(across * down, [&](std::size_t t) {
-    const std::size_t row = t / across * height;
-    const std::size_t rows = std::min(height, c.rows() - row);
-    const std::size_t column = t % across * width;
-    if (column >= c.cols()) return;
-    const std::size_t cols = std::min(width, c.cols() - column);
-    padded_product<Real>(
-        a.row_range(row, rows), c.row_range(row, rows).col_range(column, cols), beta != Real{0},
-        [&](std::size_t m, const Real* x, std::size_t ldx, Real* out, std::size_t ldo) {
-          Gemm::template product<Real>(false, true, m, cols, a.cols(), x, ldx, b.row_data(column),
-                                       b.stride(), beta, out, ldo);
-        });
-  });
+  const auto row = [&](std::size_t i) { return a.row_data(i); };
+  ordered_product<Real>::run(pool, c.rows(), row, b,
+                             [&](std::size_t i, std::size_t j, const Real* sums, std::size_t n) {
+                               Real* to = c.row_data(i) + j;
+                               if (beta == Real{0}) {
+                                 std::copy_n(sums, n, to);
+                               } else {
+                                 for (std::size_t e = 0; e < n; ++e) to[e] = sums[e] + beta * to[e];
+                               }
+                             });
 }
 
 template <class Gemm, class A, class C, class Real>

@@ -3,6 +3,7 @@
 
 #include <plmscope/backend/primitives.hpp>
 #include <plmscope/core/view.hpp>
+#include <plmscope/sae/screening.hpp>
 #include <plmscope/tensor/codes.hpp>
 
 #include <cstddef>
@@ -27,6 +28,8 @@ struct top_k {
     }
   }
 
+  first_entries<by_value> reads() const noexcept { return {k}; }
+
   /// Named fields, for files: f(name, value&).
   template <class F>
   void fields(const F& f) {
@@ -45,6 +48,8 @@ struct abs_top_k {
   void select(B& be, const_view<B> pre, codes<B>& out) const {
     be.top_k_rows(pre, k, by_magnitude{}, out);
   }
+
+  first_entries<by_magnitude> reads() const noexcept { return {k}; }
 
   template <class F>
   void fields(const F& f) {

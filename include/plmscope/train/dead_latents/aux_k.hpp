@@ -101,14 +101,14 @@ struct aux_k {
     dead_columns<B>* seen = nullptr;      ///< pre-activations kept elsewhere than in the state
   };
 
-  /// Before the forward pass on `rows` rows: says whose pre-activations `see` will keep. Waits for
+  /// Before the forward pass on `rows` rows: whether `see` will keep any pre-activations. Waits for
   /// the device, but only where a latent can be dead.
   template <class B>
-  void expect(B& be, std::size_t rows, state<B>& s) const {
+  bool expect(B& be, std::size_t rows, state<B>& s) const {
     const std::int64_t more = count_first ? static_cast<std::int64_t>(rows) : 0;
     s.seen.clear();
-    if (alpha == 0 || s.tokens + more < s.next_check) return;
-    s.seen.expect(be, s.since_fired, dead_after - more, rows);
+    if (alpha == 0 || s.tokens + more < s.next_check) return false;
+    return s.seen.expect(be, s.since_fired, dead_after - more, rows);
   }
   /// The next tile of the encoder's pre-activations [.., F], biases in them.
   template <class B>

@@ -22,7 +22,7 @@ namespace plmscope::inline PLMSCOPE_ABI {
 struct aux_k_by_level {
   aux_k each = {};
   std::vector<std::uint32_t> ends;
-  std::int64_t dead_after = each.dead_after;   ///< as in `each`
+  std::int64_t dead_after = each.dead_after;  ///< as in `each`
   bool count_first = each.count_first;
   static constexpr bool detach_residual = true;
 
@@ -59,11 +59,12 @@ struct aux_k_by_level {
 
   /// As in `aux_k`, for all levels at once.
   template <class B>
-  void expect(B& be, std::size_t rows, state<B>& s) const {
+  bool expect(B& be, std::size_t rows, state<B>& s) const {
     s.seen.clear();
-    if (each.alpha == 0) return;
-    s.seen.expect(be, s.since_fired,
-                  each.dead_after - (count_first ? static_cast<std::int64_t>(rows) : 0), rows);
+    if (each.alpha == 0) return false;
+    return s.seen.expect(be, s.since_fired,
+                         each.dead_after - (count_first ? static_cast<std::int64_t>(rows) : 0),
+                         rows);
   }
   template <class B>
   void see(B& be, const_view<B> pre, state<B>& s) const {
@@ -74,8 +75,8 @@ struct aux_k_by_level {
   template <class B>
   bool find(B& be, state<B>& s) const {
     if (each.alpha == 0) return false;
-    const std::size_t n = be.ids_where(const_view<B, std::int64_t>(s.since_fired), each.dead_after,
-                                       s.ids.all());
+    const std::size_t n =
+        be.ids_where(const_view<B, std::int64_t>(s.since_fired), each.dead_after, s.ids.all());
     std::vector<std::uint32_t> dead(n);
     be.download(const_view<B, std::uint32_t>(s.ids).col_range(0, n),
                 std::span<std::uint32_t>(dead));

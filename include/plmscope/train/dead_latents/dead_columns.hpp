@@ -61,17 +61,18 @@ class dead_columns {
   /// Nothing is expected and nothing kept.
   void clear() noexcept { expected_ = rows_ = 0; }
 
-  /// Before the tiles of `rows` rows: keeps latents silent for `at_least` tokens. Waits for the
-  /// device.
-  void expect(B& be, const_view<B, std::int64_t> since_fired, std::int64_t at_least,
+  /// Before the tiles of `rows` rows: keeps latents silent for `at_least` tokens; false where there
+  /// are none. Waits for the device.
+  bool expect(B& be, const_view<B, std::int64_t> since_fired, std::int64_t at_least,
               std::size_t rows) {
     clear();
     ids_.reshape(be, 1, since_fired.cols());
     expected_ = be.ids_where(since_fired, at_least, ids_.all());
-    if (expected_ == 0) return;
+    if (expected_ == 0) return false;
     place_.reshape(be, 1, since_fired.cols());
     be.entries(1, expected_, dead_columns_detail::remember_places{ids_.data(), place_.data()});
     values_.reshape(be, rows, expected_);
+    return true;
   }
 
   /// The next rows of pre-activations [.., F].

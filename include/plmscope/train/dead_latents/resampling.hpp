@@ -27,24 +27,25 @@ struct clear_counter {
 }  // namespace resampling_detail
 
 /// Resampling of dead latents (Bricken et al. 2023, appendix): every `every` steps, latents silent
-/// for `dead_after` tokens are pointed at rows of the batch that are reconstructed badly: decoder row
-/// x / |x|, encoder row the same times `encoder_scale` and the mean length of living encoder rows, bias
-/// 0, optimizer moments of these 0. Rows are drawn without repetition, with probability proportional to
-/// |error|^`power`; at most one latent per row and event, lowest ids first. An upkeep policy.
+/// for `dead_after` tokens are pointed at rows of the batch that are reconstructed badly: decoder
+/// row x / |x|, encoder row the same times `encoder_scale` and the mean length of living encoder
+/// rows, bias 0, optimizer moments of these 0. Rows are drawn without repetition, with probability
+/// proportional to |error|^`power`; at most one latent per row and event, lowest ids first. An
+/// upkeep policy.
 ///
 /// Cost per event: one forward pass of the batch. Waits for the device then.
 struct resampling {
   std::size_t every = 25'000;
-  std::size_t first = 0;                    ///< step after which the first may come
-  std::int64_t dead_after = 500'000;        ///< tokens without firing
+  std::size_t first = 0;              ///< step after which the first may come
+  std::int64_t dead_after = 500'000;  ///< tokens without firing
   double encoder_scale = 0.2;
-  double power = 2;                         ///< 1: dictionary_learning draws by |error|
-  bool relative = true;                     ///< to the mean length of living encoder rows
-  bool unit_encoder = true;                 ///< x / |x|; else x as it is (dictionary_learning)
-  bool centred = true;                      ///< rows less the input's bias become directions
+  double power = 2;          ///< 1: dictionary_learning draws by |error|
+  bool relative = true;      ///< to the mean length of living encoder rows
+  bool unit_encoder = true;  ///< x / |x|; else x as it is (dictionary_learning)
+  bool centred = true;       ///< rows less the input's bias become directions
   bool reset_moments = true;
-  bool clear_counters = true;               ///< a new latent counts as having fired
-  std::size_t blocks = 1;                   ///< sites in a row: each part is brought to its own length
+  bool clear_counters = true;  ///< a new latent counts as having fired
+  std::size_t blocks = 1;      ///< sites in a row: each part is brought to its own length
   std::uint64_t seed = 0;
 
   template <class B>
@@ -73,9 +74,8 @@ struct resampling {
     using backend = typename Run::backend_type;
     const std::size_t features = run.model().features();
     if (s.ids.empty()) s.ids = matrix<std::uint32_t, backend>(be, 1, features);
-    const std::size_t n =
-        be.ids_where(const_view<backend, std::int64_t>(run.dead_state().since_fired), dead_after,
-                     s.ids.all());
+    const std::size_t n = be.ids_where(
+        const_view<backend, std::int64_t>(run.dead_state().since_fired), dead_after, s.ids.all());
     std::vector<std::uint32_t> ids(n);
     be.download(const_view<backend, std::uint32_t>(s.ids).col_range(0, n),
                 std::span<std::uint32_t>(ids));
@@ -95,8 +95,8 @@ struct resampling {
     std::vector<double> scale(blocks, encoder_scale);
     for (std::size_t b = 0; b < blocks && relative; ++b) scale[b] *= mean_length(run, dead, b);
     dead.resize(n);
-    const auto from = centred ? model.centred(x) : (static_cast<void>(model.centred(x)),
-                                                    model.normalized());
+    const auto from =
+        centred ? model.centred(x) : (static_cast<void>(model.centred(x)), model.normalized());
     matrix<std::uint32_t, backend> to(be, 1, n), of(be, 1, n);
     be.upload(std::span<const std::uint32_t>(dead), to.all());
     be.upload(std::span<const std::uint32_t>(rows).first(n), of.all());
@@ -125,8 +125,8 @@ struct resampling {
       });
     }
     if (clear_counters) {
-      be.entries(1, n, resampling_detail::clear_counter{ids.data(),
-                                                        run.dead_state().since_fired.data()});
+      be.entries(1, n,
+                 resampling_detail::clear_counter{ids.data(), run.dead_state().since_fired.data()});
     }
   }
 
