@@ -42,30 +42,21 @@ template <class T>
     sum = __builtin_fmaf(a, b, sum);
   } else if constexpr (std::is_same_v<T, double>) {
     sum = __builtin_fma(a, b, sum);
-  } else {
-    [[maybe_unused]] constexpr bool single = sizeof(a[0]) == 4;
 #if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 64 && single) {
-      sum = (T)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
-      return;
-    } else if constexpr (sizeof(T) == 64) {
-      sum = (T)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)sum);
-      return;
-    }
+  } else if constexpr (sizeof(T) == 64 && sizeof(a[0]) == 4) {
+    sum = (T)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+  } else if constexpr (sizeof(T) == 64) {
+    sum = (T)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)sum);
 #endif
 #if defined(__FMA__)
-    if constexpr (sizeof(T) == 32 && single) {
-      sum = (T)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
-      return;
-    } else if constexpr (sizeof(T) == 32) {
-      sum = (T)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)sum);
-      return;
-    }
+  } else if constexpr (sizeof(T) == 32 && sizeof(a[0]) == 4) {
+    sum = (T)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+  } else if constexpr (sizeof(T) == 32) {
+    sum = (T)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)sum);
 #endif
+  } else {
     for (std::size_t i = 0; i < sizeof(T) / sizeof(a[0]); ++i) {
-      std::remove_cvref_t<decltype(sum[0])> lane = sum[i];
-      const auto left = a[i];
-      const auto right = b[i];
+      std::remove_cvref_t<decltype(a[0])> lane = sum[i], left = a[i], right = b[i];
       add_product(lane, left, right);
       sum[i] = lane;
     }
@@ -259,13 +250,14 @@ class ordered_product {
                    Real* out) noexcept {
     const std::size_t k = w.cols();
     const std::size_t parts = strands(k);
-    std::array<Real*, most_strands> starts;
-    for (std::size_t l = part; l < end; ++l)
-      starts[l] = out + (begin(k, l) - begin(k, part)) * panel;
-    const auto place = [&](std::size_t c) -> Real* {  // of column c, or null
-      if (parts == 1) return out + c * panel;
+    std::array<std::size_t, most_strands> starts = {};
+    for (std::size_t l = part; l < end; ++l) starts[l] = begin(k, l) - begin(k, part);
+    const auto inside = [&](std::size_t c) {
       const std::size_t l = c % most_strands;
-      return l < part || l >= end ? nullptr : starts[l] + c / most_strands * panel;
+      return parts == 1 || (l >= part && l < end);
+    };
+    const auto place = [&](std::size_t c) {
+      return out + (parts == 1 ? c : starts[c % most_strands] + c / most_strands) * panel;
     };
     for (std::size_t v = 0; v < panel; v += lanes) {
       const std::size_t height = std::min(lanes, width - std::min(width, v));
@@ -277,12 +269,12 @@ class ordered_product {
         transpose_block(r);
 #pragma GCC unroll 16
         for (std::size_t l = 0; l < lanes; ++l) {
-          if (Real* to = place(c + l)) s::store(to + v, r[l]);
+          if (inside(c + l)) s::store(place(c + l) + v, r[l]);
         }
       }
       for (; c < k; ++c) {
+        if (!inside(c)) continue;
         Real* to = place(c);
-        if (to == nullptr) continue;
         for (std::size_t l = 0; l < height; ++l) to[v + l] = w.row_data(first + v + l)[c];
         std::fill_n(to + v + height, lanes - height, Real{0});
       }

@@ -10,6 +10,11 @@
 #include <immintrin.h>
 #endif
 
+#if defined(__CUDACC__)  // its front end does not know `#pragma GCC unroll`
+#pragma nv_diagnostic push
+#pragma nv_diag_suppress 1675
+#endif
+
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
 
@@ -62,3 +67,7 @@ template <class Vec, std::size_t Lanes>
 
 }  // namespace cpu_kernels
 }  // namespace plmscope::inline PLMSCOPE_ABI
+
+#if defined(__CUDACC__)
+#pragma nv_diagnostic pop
+#endif
