@@ -130,7 +130,7 @@ void check(std::size_t threads, std::size_t rows, std::size_t features, std::siz
 }  // namespace
 
 TEST_CASE("streamed sums have the bits of plain ones, for any threads, shapes and beta") {
-  for (const std::size_t threads : {1, 3}) {
+  for (const std::size_t threads : {1u, 3u}) {
     check<float>(threads, 150, 200, 128, 0.5);
     check<float>(threads, 300, 129, 131, 0.3);
     check<float>(threads, 129, 300, 400, 0.3);

@@ -197,7 +197,7 @@ void seen_or_not(double limit) {
   for (const auto lengths : {plmscope::row_lengths::free, plmscope::row_lengths::rank,
                              plmscope::row_lengths::in_codes}) {
     for (const bool first : {true, false}) {
-      for (const std::size_t k : {2, 60}) {
+      for (const std::size_t k : {2u, 60u}) {
         const plmscope::aux_k a{.alpha = 0.5, .k = k, .dead_after = 200, .count_first = first};
         const trained kept = train<B>(a, lengths);
         const trained again = train<B>(unseeing{a}, lengths);
@@ -246,7 +246,7 @@ TEST_CASE("pre-activations kept from the encoder's tiles train as those computed
 }
 
 TEST_CASE("AuxK has the same bits for any number of threads, both ways") {
-  for (const std::size_t k : {2, 60}) {
+  for (const std::size_t k : {2u, 60u}) {
     const plmscope::aux_k a{.alpha = 0.5, .k = k, .dead_after = 200};
     const auto one = train<plmscope::cpu>(a, plmscope::row_lengths::free, plmscope::cpu(1));
     const auto three = train<plmscope::cpu>(a, plmscope::row_lengths::free, plmscope::cpu(3));

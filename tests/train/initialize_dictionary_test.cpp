@@ -68,7 +68,7 @@ std::vector<std::size_t> fired(Sae& model, const Rows& x) {
 template <class B>
 void firing_rates() {
   CAPTURE(std::string(B::id));
-  for (const std::size_t want : {0, 1, 17, 120, 199}) {
+  for (const std::size_t want : {0u, 1u, 17u, 120u, 199u}) {
     const double rate = static_cast<double>(want) / rows;
     auto plain = model_of<relu, B>();
     const auto x = rows_of(plain.backend());
@@ -122,7 +122,7 @@ TEST_CASE("a training sets them once, from its first batch") {
 }
 
 TEST_CASE("lengths are what was asked for, and directions stay") {
-  for (const std::size_t d_out : {0, 5}) {
+  for (const std::size_t d_out : {0u, 5u}) {
     auto model = model_of<relu, cpu>({}, d_out);
     auto& p = model.parameters();
     const auto directions = host(model.backend(), p.decoder);
