@@ -3,7 +3,6 @@
 #include <plmscope/backend/reference.hpp>
 #include <plmscope/core/rng.hpp>
 #include <plmscope/sae/sae.hpp>
-#include <plmscope/sae/sparsifiers/gated.hpp>
 
 #include <doctest/doctest.h>
 
@@ -307,10 +306,3 @@ TEST_CASE("a normaliser that does not fit the width is refused") {
 }
 
 }  // namespace
-
-TEST_CASE("lengths in codes do not fit a sparsifier with parameters of its own") {
-  plmscope::sae<plmscope::gated>::options o{.d_model = 8, .features = 24};
-  o.lengths = plmscope::row_lengths::in_codes;
-  CHECK_THROWS_WITH_AS(plmscope::sae<plmscope::gated>{o}, doctest::Contains("sae.101"),
-                       plmscope::error);
-}

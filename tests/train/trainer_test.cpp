@@ -5,6 +5,7 @@
 #include <plmscope/backend/reference.hpp>
 #include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/sae.hpp>
+#include <plmscope/sae/sparsifiers/gated.hpp>
 #include <plmscope/train/trainer.hpp>
 
 #include <doctest/doctest.h>
@@ -321,3 +322,11 @@ TEST_CASE("reports come every log_every steps and after the last") {
 }
 
 }  // namespace
+
+TEST_CASE("lengths in codes are not trained with parameters of the sparsifier's own") {
+  plmscope::sae<plmscope::gated> model(
+      {.d_model = 8, .features = 24, .lengths = plmscope::row_lengths::in_codes});
+  const plmscope::trainer<> fit;
+  using run = plmscope::training_run<plmscope::sae<plmscope::gated>, plmscope::trainer<>>;
+  CHECK_THROWS_WITH_AS((run{model, fit}), doctest::Contains("train.106"), plmscope::error);
+}

@@ -97,10 +97,6 @@ class sae {
     }
     if (options_.skip) parameters_.skip = matrix<real, Backend>(be_, d_out(), d_model());
     own_parameters();
-    if (options_.lengths == row_lengths::in_codes && !parameters_.latent.empty()) {
-      throw error(rules::sae_options,
-                  {.found = "lengths in codes with a sparsifier that has parameters of its own"});
-    }
     random_rows(parameters_.decoder, 0x5ae);
     if (d_out() == d_model()) {
       be_.copy(const_view<Backend>(parameters_.decoder), parameters_.encoder.all());

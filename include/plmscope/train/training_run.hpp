@@ -63,7 +63,11 @@ class training_run {
         sparsify_(be_, model.sparsifier()),
         result_(be_),
         sums_(be_, 1, model.features()),
-        slots_(be_, 1, slot_count) {}
+        slots_(be_, 1, slot_count) {
+    if (model.settings().lengths == row_lengths::in_codes && !model.parameters().latent.empty()) {
+      throw error(rules::train_own_parameters, {});
+    }
+  }
 
   /// One update on the rows of `x` [m, d_in] at the given learning rate. Transcoders aim at the rows
   /// of `y` [m, d_out].

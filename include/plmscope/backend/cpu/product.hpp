@@ -13,10 +13,6 @@
 #include <cstring>
 #include <type_traits>
 
-#if defined(__FMA__)
-#include <immintrin.h>
-#endif
-
 #if defined(__CUDACC__)  // its front end does not know `#pragma GCC unroll`
 #pragma nv_diagnostic push
 #pragma nv_diag_suppress 1675
@@ -31,39 +27,6 @@ Real* kept_scratch(std::size_t n) {
   static thread_local aligned_buffer<Real> memory;
   if (memory.size() < n) memory = aligned_buffer<Real>(n);
   return memory.get();
-}
-
-/// sum += a b, fused where the target can: asked for by name, because compilers fuse a sum of
-/// products here and not there.
-template <class T>
-[[gnu::always_inline]] inline void add_product(T& sum, const T& a, const T& b) noexcept {
-#if defined(__FMA__) || (defined(__FP_FAST_FMAF) && defined(__FP_FAST_FMA))
-  if constexpr (std::is_same_v<T, float>) {
-    sum = __builtin_fmaf(a, b, sum);
-  } else if constexpr (std::is_same_v<T, double>) {
-    sum = __builtin_fma(a, b, sum);
-#if defined(__AVX512F__)
-  } else if constexpr (sizeof(T) == 64 && sizeof(a[0]) == 4) {
-    sum = (T)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
-  } else if constexpr (sizeof(T) == 64) {
-    sum = (T)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)sum);
-#endif
-#if defined(__FMA__)
-  } else if constexpr (sizeof(T) == 32 && sizeof(a[0]) == 4) {
-    sum = (T)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
-  } else if constexpr (sizeof(T) == 32) {
-    sum = (T)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)sum);
-#endif
-  } else {
-    for (std::size_t i = 0; i < sizeof(T) / sizeof(a[0]); ++i) {
-      std::remove_cvref_t<decltype(a[0])> lane = sum[i], left = a[i], right = b[i];
-      add_product(lane, left, right);
-      sum[i] = lane;
-    }
-  }
-#else
-  sum = a * b + sum;
-#endif
 }
 
 /// Entries of x w^T with bits of their own. <x_i, w_j> is summed in `strands` parts, part s over

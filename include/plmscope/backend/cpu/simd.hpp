@@ -5,6 +5,11 @@
 
 #include <cstddef>
 #include <cstring>
+#include <type_traits>
+
+#if defined(__FMA__)
+#include <immintrin.h>
+#endif
 
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
@@ -39,6 +44,39 @@ struct simd {
   }
 };
 
+/// sum += a b, fused where the target can: asked for by name, because compilers fuse a sum of
+/// products here and not there.
+template <class T>
+[[gnu::always_inline]] inline void add_product(T& sum, const T& a, const T& b) noexcept {
+#if defined(__FMA__) || (defined(__FP_FAST_FMAF) && defined(__FP_FAST_FMA))
+  if constexpr (std::is_same_v<T, float>) {
+    sum = __builtin_fmaf(a, b, sum);
+  } else if constexpr (std::is_same_v<T, double>) {
+    sum = __builtin_fma(a, b, sum);
+#if defined(__AVX512F__)
+  } else if constexpr (sizeof(T) == 64 && sizeof(a[0]) == 4) {
+    sum = (T)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+  } else if constexpr (sizeof(T) == 64) {
+    sum = (T)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)sum);
+#endif
+#if defined(__FMA__)
+  } else if constexpr (sizeof(T) == 32 && sizeof(a[0]) == 4) {
+    sum = (T)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+  } else if constexpr (sizeof(T) == 32) {
+    sum = (T)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)sum);
+#endif
+  } else {
+    for (std::size_t i = 0; i < sizeof(T) / sizeof(a[0]); ++i) {
+      std::remove_cvref_t<decltype(a[0])> lane = sum[i], left = a[i], right = b[i];
+      add_product(lane, left, right);
+      sum[i] = lane;
+    }
+  }
+#else
+  sum = a * b + sum;
+#endif
+}
+
 /// Inner products of `a` with several rows, out[i] = <a, rows[i]>, each in the same fixed order
 /// (four running vectors, then the tail): what stands beside a row changes no bit of it.
 template <std::size_t Rows, class Real>
@@ -54,7 +92,7 @@ template <std::size_t Rows, class Real>
       for (std::size_t i = 0; i < Rows; ++i) {
         typename s::vec y;
         s::load(y, rows[i] + j + u * s::lanes);
-        sum[i][u] += x * y;
+        add_product(sum[i][u], x, y);
       }
     }
   }
@@ -64,13 +102,13 @@ template <std::size_t Rows, class Real>
     for (std::size_t i = 0; i < Rows; ++i) {
       typename s::vec y;
       s::load(y, rows[i] + j);
-      sum[i][0] += x * y;
+      add_product(sum[i][0], x, y);
     }
   }
   for (std::size_t i = 0; i < Rows; ++i) {
     const typename s::vec all = (sum[i][0] + sum[i][1]) + (sum[i][2] + sum[i][3]);
     out[i] = s::total(all);
-    for (std::size_t k = j; k < n; ++k) out[i] += a[k] * rows[i][k];
+    for (std::size_t k = j; k < n; ++k) add_product(out[i], a[k], rows[i][k]);
   }
 }
 
@@ -120,7 +158,7 @@ inline void add_weighted_sum(std::size_t n, std::size_t d, const Weight& weight,
   for (; j + lanes <= d; j += lanes) weighted_sum_chunk<1>(n, j, weight, row, out);
   for (; j < d; ++j) {
     Real sum = out[j];
-    for (std::size_t e = 0; e < n; ++e) sum += weight(e) * row(e)[j];
+    for (std::size_t e = 0; e < n; ++e) add_product(sum, Real{weight(e)}, Real{row(e)[j]});
     out[j] = sum;
   }
 }
