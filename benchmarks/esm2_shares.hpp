@@ -86,7 +86,7 @@ void print_memory(plmscope::esm2<Backend>& esm) {
   batch.add(std::string(1022, 'L'));
   std::ofstream("/proc/self/clear_refs") << "5";  // the high-water mark starts anew
   const double before = status_megabytes("VmRSS");
-  esm.forward(batch, plmscope::no_hook{plmscope::logits{}});
+  esm.forward(batch, plmscope::no_hook{plmscope::final_norm{}});
   std::printf("  memory: %.0f MB with the model loaded, a pass of 1,022 residues adds %.0f MB\n",
               before, status_megabytes("VmHWM") - before);
 }
