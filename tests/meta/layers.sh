@@ -44,6 +44,7 @@ third_party_allowed() {
     cblas.h | openblas_config.h) [[ $1 == backend/cpu/gemm_openblas.hpp ]] ;;
     cub/* | thrust/* | cuda* | cublas*) [[ $1 == backend/cuda/* || $1 == backend/thrust/* || $1 == *.cuh ]] ;;
     immintrin.h) [[ $1 == backend/* || $1 == core/* ]] ;;
+    malloc.h) [[ $1 == core/available_memory.hpp ]] ;;
     sched.h | unistd.h | fcntl.h | sys/*.h) ;;
     */* | *.*) return 1 ;;
   esac

@@ -10,6 +10,10 @@
 #include <limits>
 #include <string>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 namespace plmscope::inline PLMSCOPE_ABI {
 
 /// Bytes of main memory that can still be taken without swapping: what Linux calls available, or
@@ -33,6 +37,14 @@ inline std::uint64_t available_memory() {
     bytes = std::min(bytes, limit - used);
   }
   return bytes;
+}
+
+/// Gives memory that was freed back to the system. After a model of 650M has been loaded that is
+/// 130 MB of staging. Does nothing with another C library than glibc.
+inline void release_freed_memory() noexcept {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
 }
 
 }  // namespace plmscope::inline PLMSCOPE_ABI

@@ -3,6 +3,7 @@
 
 #include <plmscope/backend/cpu.hpp>
 #include <plmscope/core/activation_source.hpp>
+#include <plmscope/core/available_memory.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/plm/esm2_weights.hpp>
 #include <plmscope/plm/forward_pass.hpp>
@@ -46,6 +47,7 @@ class esm2 {
   static esm2 load(const std::filesystem::path& path, const esm2_options& options = {},
                    Backend be = Backend()) {
     auto weights = load_esm2_weights(be, esm2_checkpoint::open(path, options));
+    release_freed_memory();
     return esm2(std::move(be), std::move(weights), options.tokens_per_pass);
   }
   /// Random numbers in a given shape.
