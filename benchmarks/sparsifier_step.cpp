@@ -155,6 +155,12 @@ std::vector<contender> contenders(const setting& s, const request& asked, backen
   add("group_max", plmscope::group_max{s.k}, plain, nothing);
   add("top_k_aux_k", plmscope::top_k{s.k},
       plmscope::trainer{.dead = plmscope::aux_k{.k = asked.k_aux}}, some_dead);
+  if (backend::computes(plmscope::product_precision::bf16)) {
+    add("top_k_aux_k_bf16", plmscope::top_k{s.k},
+        plmscope::trainer{.dead = plmscope::aux_k{.k = asked.k_aux,
+                                                  .product = plmscope::product_precision::bf16}},
+        some_dead);
+  }
   add("matryoshka", plmscope::top_k{s.k}, plmscope::trainer{.plan = plmscope::matryoshka{ends}},
       nothing);
   add("batch_matryoshka", plmscope::batch_top_k{.k = k},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Products in bfloat16 and int8 against sums in double of the rounded operands.
 #include <tests/golden.hpp>
+#include <tests/thrown.hpp>
 
 #include <plmscope/backend/bfloat16.hpp>
 #include <plmscope/backend/cpu.hpp>
@@ -127,6 +128,68 @@ TEST_CASE("short products are those of the rounded operands, for any numbers of 
     golden::report(std::string(to_string(p)) + " products, relative to the sum of sizes", worst,
                    1e-6);
   });
+}
+
+TEST_CASE("gemm in bf16 is the product of the rounded operands, transposed or not") {
+  if (!backend::computes(product_precision::bf16)) {
+    golden::skip("this processor has no products in bf16");
+    return;
+  }
+  const auto flip = [](backend& be, const table& x) {
+    table out(be, x.cols(), x.rows());
+    for (std::size_t i = 0; i < x.size(); ++i) out(i % x.cols(), i / x.cols()) = x.data()[i];
+    return out;
+  };
+  double worst = 0;
+  for (const std::size_t m : {1u, 5u, 16u, 45u, 530u}) {
+    for (const std::size_t n : {1u, 64u, 131u}) {
+      for (const std::size_t k : {0u, 1u, 2u, 31u, 64u, 97u}) {
+        backend be(3);
+        const auto a = random(be, m, k, m);
+        const auto b = random(be, n, k, n + 1000);
+        const auto at = flip(be, a);
+        const auto bt = flip(be, b);
+        const auto old = random(be, m, n, 5);
+        for (const float beta : {0.0f, 1.0f, -1.0f, 0.5f}) {
+          table nt = random(be, m, n, 5), nn = random(be, m, n, 5), tn = random(be, m, n, 5);
+          be.gemm_nt(a.all(), b.all(), nt.all(), beta, product_precision::bf16);
+          be.gemm_nn(a.all(), bt.all(), nn.all(), beta, product_precision::bf16);
+          be.gemm_tn(at.all(), bt.all(), tn.all(), beta, product_precision::bf16);
+          CHECK(std::memcmp(nt.data(), nn.data(), m * n * sizeof(float)) == 0);
+          CHECK(std::memcmp(nt.data(), tn.data(), m * n * sizeof(float)) == 0);
+          for (std::size_t i = 0; i < m; i += (m > 50 ? 37 : 1)) {
+            const auto row = rounded(product_precision::bf16, a, i);
+            for (std::size_t j = 0; j < n; ++j) {
+              const auto column = rounded(product_precision::bf16, b, j);
+              double sum = static_cast<double>(beta) * static_cast<double>(old(i, j));
+              double size = 1 + std::abs(sum);
+              for (std::size_t c = 0; c < k; ++c) {
+                sum += row[c] * column[c];
+                size += std::abs(row[c] * column[c]);
+              }
+              worst = golden::worse(worst, std::abs(static_cast<double>(nt(i, j)) - sum) / size);
+            }
+          }
+          table plain = random(be, m, n, 5), same = random(be, m, n, 5);
+          be.gemm_nn(a.all(), bt.all(), plain.all(), beta);
+          be.gemm_nn(a.all(), bt.all(), same.all(), beta, product_precision::fp32);
+          CHECK(std::memcmp(plain.data(), same.data(), m * n * sizeof(float)) == 0);
+        }
+      }
+    }
+  }
+  CHECK(worst < 1e-6);
+  backend be;
+  const auto x = random(be, 4, 4, 1);
+  table out(be, 4, 4);
+  CHECK(id_thrown([&] { be.gemm_nn(x.all(), x.all(), out.all(), 0, product_precision::int8); }) ==
+        "backend.106");
+  using twice = plmscope::basic_cpu<double, plmscope::eigen_gemm>;
+  twice precise;
+  plmscope::matrix<double, twice> d(precise, 4, 4);
+  CHECK(id_thrown([&] {
+          precise.gemm_nn(d.all(), d.all(), d.all(), 0, product_precision::bf16);
+        }) == "backend.106");
 }
 
 TEST_CASE("bits of a row of a short product do not depend on rows beside it, threads or epilogue") {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <tests/golden.hpp>
+#include <tests/thrown.hpp>
 
 #include <plmscope/backend/reference.hpp>
 #include <plmscope/core/rng.hpp>
@@ -42,16 +43,6 @@ sae<top_k> sample(plmscope::normalizer n = {}) {
   s.source = parent;
   s.training_record["steps"] = "12";
   return s;
-}
-
-template <class F>
-std::string id_thrown(const F& f) {
-  try {
-    f();
-  } catch (const plmscope::error& e) {
-    return std::string(e.id());
-  }
-  return "nothing";
 }
 
 struct other_sparsifier {

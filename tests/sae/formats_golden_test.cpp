@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <tests/golden.hpp>
+#include <tests/thrown.hpp>
 
 #include <plmscope/backend/reference.hpp>
 #include <plmscope/sae/any_sae.hpp>
@@ -133,16 +134,6 @@ const std::vector<refused> cannot{
     {"bionemo_moe", "checkpoint_final.pt", "sae.114"},
     {"crosscoder_fork_batchtopk_decoupled", "model_final.pt", "sae.114"},
 };
-
-template <class F>
-std::string id_thrown(const F& f) {
-  try {
-    f();
-  } catch (const plmscope::error& e) {
-    return std::string(e.id());
-  }
-  return "nothing";
-}
 
 template <class B>
 numbers dense(B& be, const plmscope::codes<B>& z) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // SAEs that encode rows by themselves: files of ours, and what is refused of them.
 #include <tests/golden.hpp>
+#include <tests/thrown.hpp>
 
 #include <plmscope/backend/reference.hpp>
 #include <plmscope/core/rng.hpp>
@@ -30,16 +31,6 @@ using plmscope::matching_pursuit;
 using plmscope::orthogonal_pursuit;
 using plmscope::routed;
 using plmscope::sae;
-
-template <class F>
-std::string id_thrown(const F& f) {
-  try {
-    f();
-  } catch (const plmscope::error& e) {
-    return std::string(e.id());
-  }
-  return "nothing";
-}
 
 std::string bytes_of(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);

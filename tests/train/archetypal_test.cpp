@@ -5,6 +5,7 @@
 #include <tests/golden.hpp>
 #include <tests/train/planted.hpp>
 #include <tests/train/random_numbers.hpp>
+#include <tests/train/stored_numbers.hpp>
 
 #include <plmscope/backend/cpu.hpp>
 #include <plmscope/backend/reference.hpp>
@@ -25,22 +26,8 @@
 namespace {
 
 using namespace plmscope;
-using numbers = std::vector<double>;
 using in_double = basic_cpu<double, eigen_gemm>;
 constexpr std::size_t d = 6, features = 12, count = 20;
-
-template <class B, class M>
-numbers host(B& be, const M& m) {
-  numbers v(m.size());
-  be.download(const_view<B>(m), std::span<double>(v));
-  return v;
-}
-
-numbers read(const safetensors_file& file, const std::string& name) {
-  numbers v(file.require(name).elements);
-  file.read(name, std::span<double>(v));
-  return v;
-}
 
 // The largest distance of a dictionary to that of overcomplete before every step and at the end.
 template <class B>

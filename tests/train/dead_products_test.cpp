@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // AuxK's two ways to the same numbers, and pre-activations kept instead of computed again.
 #include <tests/devices.hpp>
+#include <tests/golden.hpp>
+#include <tests/thrown.hpp>
 #include <tests/train/random_numbers.hpp>
 
 #include <plmscope/backend/cpu.hpp>
@@ -26,6 +28,7 @@ namespace {
 
 using plmscope::const_view;
 using plmscope::matrix;
+using plmscope::product_precision;
 using numbers = std::vector<double>;
 using cpu_double = plmscope::basic_cpu<double, plmscope::eigen_gemm>;
 
@@ -64,7 +67,7 @@ struct outcome {
 // row 0 is exactly 0: `by_raw_value` selects such entries, and they have a gradient.
 template <class B>
 outcome pass(bool dense, std::size_t m, std::size_t n, std::size_t d, std::size_t k, bool biased,
-             bool encoder) {
+             bool encoder, product_precision precision = product_precision::fp32) {
   using real = typename B::real;
   using products = plmscope::dead_products<B>;
   B be;
@@ -89,6 +92,7 @@ outcome pass(bool dense, std::size_t m, std::size_t n, std::size_t d, std::size_
   gradient.encoder_bias = mat<B>(be, 1, padded);
   const plmscope::weighted_squares<real> loss{.scale = static_cast<real>(0.7)};
   products p;
+  p.round(be, precision);
   p.choose(dense);
   p.forward(be, z, const_view<B>(directions), biased ? const_view<B>(bias) : const_view<B>(),
             const_view<B>(target), loss, g.all(), rows.all());
@@ -228,12 +232,56 @@ TEST_CASE("dense products and sums over sparse codes agree to rounding") {
   both_ways<devices::single>(1e-4);
 }
 
+TEST_CASE("dense products in bf16 are those of fp32 to three digits; sums stay in fp32") {
+  using host = plmscope::cpu;
+  using single = devices::single;
+  const auto three_digits = []<class B>(B) {
+    for (const std::size_t k : {40u, 83u}) {
+      const outcome s = pass<B>(true, 37, 83, 45, k, true, true);
+      const outcome t = pass<B>(true, 37, 83, 45, k, true, true, product_precision::bf16);
+      for (const auto of :
+           {&outcome::g, &outcome::rows, &outcome::decoder, &outcome::encoder, &outcome::bias}) {
+        CHECK(apart(s.*of, t.*of) < 0.02);
+      }
+      CHECK(apart(s.g, t.g) > 1e-5);  // they were taken
+      const outcome u = pass<B>(false, 37, 83, 45, k, true, true);
+      const outcome v = pass<B>(false, 37, 83, 45, k, true, true, product_precision::bf16);
+      CHECK(u.encoder == v.encoder);
+    }
+  };
+  if (host::computes(product_precision::bf16)) {
+    three_digits(host());
+    const plmscope::aux_k a{.alpha = 0.5, .k = 60, .dead_after = 200};
+    auto b = a;
+    b.product = product_precision::bf16;
+    const trained fp32 = train<host>(a, plmscope::row_lengths::free);
+    const trained bf16 = train<host>(b, plmscope::row_lengths::free);
+    CHECK(fp32.dense);
+    CHECK(bf16.aux == doctest::Approx(fp32.aux).epsilon(0.01));
+    CHECK(bf16.aux != fp32.aux);
+  } else {
+    golden::skip("this processor has no products in bf16");
+  }
+  plmscope::dead_products<plmscope::reference> plain;
+  plain.round(plmscope::reference(), product_precision::fp32);
+  CHECK(id_thrown([&] { plain.round(plmscope::reference(), product_precision::bf16); }) ==
+        "backend.106");
+  plmscope::dead_products<single> device;
+  CHECK(id_thrown([&] { device.round(single(), product_precision::int8); }) == "backend.106");
+}
+
 TEST_CASE("the rule weighs entries against places") {
   using host = plmscope::dead_products<plmscope::cpu>;
-  CHECK(host::dense_pays(100, 50'000, 1000));
-  CHECK_FALSE(host::dense_pays(100, 5'000, 1000));
-  CHECK_FALSE(host::dense_pays(100, 0, 0));
-  CHECK(plmscope::dead_products<devices::single>::dense_pays(100, 20'000, 1000));
+  host products;
+  CHECK(products.dense_pays(100, 50'000, 1000));
+  CHECK_FALSE(products.dense_pays(100, 5'000, 1000));
+  CHECK_FALSE(products.dense_pays(100, 0, 0));
+  CHECK(plmscope::dead_products<devices::single>().dense_pays(100, 20'000, 1000));
+  if (plmscope::cpu::computes(product_precision::bf16)) {
+    CHECK_FALSE(products.dense_pays(100, 30'000, 1000));
+    products.round(plmscope::cpu(), product_precision::bf16);
+    CHECK(products.dense_pays(100, 30'000, 1000));
+  }
   CHECK(host::padded(1) == 64);
   CHECK(host::padded(64) == 64);
   CHECK(host::padded(0) == 0);

@@ -2,6 +2,7 @@
 // Lengths and biases that a training may start from.
 #include <tests/devices.hpp>
 #include <tests/train/random_numbers.hpp>
+#include <tests/train/stored_numbers.hpp>
 
 #include <plmscope/backend/cpu.hpp>
 #include <plmscope/backend/reference.hpp>
@@ -23,15 +24,7 @@
 namespace {
 
 using namespace plmscope;
-using numbers = std::vector<double>;
 constexpr std::size_t rows = 200, d = 6, features = 30;
-
-template <class B, class M>
-numbers host(B& be, const M& m) {
-  numbers v(m.size());
-  be.download(const_view<B>(m), std::span<double>(v));
-  return v;
-}
 
 template <class S, class B>
 sae<S, B> model_of(S s = {}, std::size_t d_out = 0) {

@@ -6,6 +6,7 @@
 #include <tests/golden.hpp>
 #include <tests/train/planted.hpp>
 #include <tests/train/random_numbers.hpp>
+#include <tests/train/stored_numbers.hpp>
 
 #include <plmscope/backend/cpu.hpp>
 #include <plmscope/backend/reference.hpp>
@@ -26,21 +27,7 @@
 namespace {
 
 using namespace plmscope;
-using numbers = std::vector<double>;
 using in_double = basic_cpu<double, eigen_gemm>;
-
-template <class B, class M>
-numbers host(B& be, const M& m) {
-  numbers v(m.size());
-  be.download(const_view<B>(m), std::span<double>(v));
-  return v;
-}
-
-numbers read(const safetensors_file& file, const std::string& name) {
-  numbers v(file.require(name).elements);
-  file.read(name, std::span<double>(v));
-  return v;
-}
 
 constexpr std::size_t features = 20, d = 8;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Routed SAEs: gradients of every option, and what the router decides.
+#include <tests/thrown.hpp>
 #include <tests/train/composition.hpp>
 
 #include <plmscope/core/error.hpp>
@@ -165,16 +166,6 @@ void tiles_do_not_show() {
     CHECK(a.ids[first + e] == b.ids[e]);
     CHECK(a.values[first + e] == doctest::Approx(b.values[e]).epsilon(1e-6));
   }
-}
-
-template <class F>
-std::string id_thrown(const F& f) {
-  try {
-    f();
-  } catch (const plmscope::error& e) {
-    return std::string(e.id());
-  }
-  return "nothing";
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <plmscope/backend/cpu/aligned_buffer.hpp>
 #include <plmscope/backend/cpu/attention.hpp>
 #include <plmscope/backend/cpu/batch_select.hpp>
+#include <plmscope/backend/cpu/bf16_product.hpp>
 #include <plmscope/backend/cpu/bf16_weights.hpp>
 #include <plmscope/backend/cpu/compact.hpp>
 #include <plmscope/backend/cpu/dense.hpp>
@@ -79,14 +80,21 @@ class basic_cpu {
                        std::variant<whole_weights>>
         weights_;
   };
-  /// Weights of `screened_linear`.
+  /// Weights of `screened_rows`.
   using screened = cpu_kernels::screened_weights;
   using mat = view<basic_cpu, Real>;
   using cmat = view<basic_cpu, const Real>;
   template <class T>
   using cvec = view<basic_cpu, const T>;
+  /// The rows x w^T + bias, of which nothing is computed but what `top_k_rows` selects from them.
+  struct screened_rows {
+    cmat x, w, bias;
+    const screened& packed;  ///< of the same w and bias
+    screening_counts& counts;
+  };
 
   static constexpr bool on_host = true;
+  static constexpr bool single = std::is_same_v<Real, float>;
   static constexpr std::string_view id = "cpu";
 
   explicit basic_cpu(std::size_t threads = available_threads())
@@ -97,7 +105,6 @@ class basic_cpu {
   /// Whether `with(p)` has such products here: bf16 and int8 take floats and a processor with
   /// AVX512-BF16 or AVX512-VNNI.
   static bool computes(product_precision p) noexcept {
-    constexpr bool single = std::is_same_v<Real, float>;
     if (p == product_precision::bf16) return single && bf16_weights::available();
     if (p == product_precision::int8) return single && int8_weights::available();
     return p == product_precision::fp32;
@@ -171,16 +178,10 @@ class basic_cpu {
     });
   }
   void screen(cmat w, cmat bias, screened& out)
-    requires std::is_same_v<Real, float>
+    requires single
   {
-    out.assign(*pool_, w.data(), w.rows(), w.cols(), w.stride(), bias.empty() ? nullptr : bias.data());
-  }
-  template <class Order = by_value>
-  screening_counts screened_linear(cmat x, cmat w, cmat bias, const screened& weights, std::size_t k,
-                                   Order, mat out)
-    requires std::is_same_v<Real, float>
-  {
-    return cpu_kernels::screened_linear<Order>(*pool_, x, w, bias, weights, k, out);
+    out.assign(*pool_, w.data(), w.rows(), w.cols(), w.stride(),
+               bias.empty() ? nullptr : bias.data());
   }
   void gemm_nt(cmat a, cmat b, mat c, Real beta = 0) {
     cpu_kernels::gemm_nt(*pool_, a, b, c, beta);
@@ -190,6 +191,18 @@ class basic_cpu {
   }
   void gemm_tn(cmat a, cmat b, mat c, Real beta = 0) {
     cpu_kernels::gemm_tn<Gemm>(*pool_, a, b, c, beta);
+  }
+  void gemm_nt(cmat a, cmat b, mat c, Real beta, product_precision p) {
+    if (!rounds(p)) return gemm_nt(a, b, c, beta);
+    if constexpr (single) cpu_kernels::bf16_product::nt(*pool_, a, b, c, beta);
+  }
+  void gemm_nn(cmat a, cmat b, mat c, Real beta, product_precision p) {
+    if (!rounds(p)) return gemm_nn(a, b, c, beta);
+    if constexpr (single) cpu_kernels::bf16_product::nn(*pool_, a, b, c, beta);
+  }
+  void gemm_tn(cmat a, cmat b, mat c, Real beta, product_precision p) {
+    if (!rounds(p)) return gemm_tn(a, b, c, beta);
+    if constexpr (single) cpu_kernels::bf16_product::tn(*pool_, a, b, c, beta);
   }
 
   // Rows.
@@ -237,6 +250,13 @@ class basic_cpu {
   template <class Order = by_value, class Codes>
   void top_k_rows(cmat pre, std::size_t k, Order order, Codes& out) {
     cpu_kernels::top_k_rows(*pool_, *this, pre, k, order, out);
+  }
+  template <class Order = by_value, class Codes>
+  void top_k_rows(const screened_rows& pre, std::size_t k, Order, Codes& out)
+    requires single
+  {
+    pre.counts += cpu_kernels::screened_top_k<Order>(*pool_, *this, pre.x, pre.w, pre.bias,
+                                                     pre.packed, k, out);
   }
   template <class Order = by_value, class Codes>
   void batch_top_n(cmat pre, std::size_t n, Order order, Codes& out, mat last = {}) {
@@ -336,6 +356,17 @@ class basic_cpu {
   void softmax_backward(cmat p, mat g) { cpu_kernels::softmax_backward(*pool_, p, g); }
 
  private:
+  // Of products without packed weights.
+  bool rounds(product_precision p) const {
+    if (p == product_precision::fp32) return false;
+    if (p == product_precision::int8) {
+      throw error(rules::products_missing,
+                  {.where = std::string(id), .found = "int8 without packed weights"});
+    }
+    static_cast<void>(with(p));
+    return true;
+  }
+
   std::shared_ptr<thread_pool> pool_;
   product_precision precision_ = product_precision::fp32;
 };

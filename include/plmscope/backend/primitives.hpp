@@ -33,18 +33,15 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   unpack(w, out)            the weights [n, k] again, as they were rounded by packing
 //   linear(x, w, bias, out, then)   out[m, n] = x[m, k] w[n, k]^T + bias, then the epilogue; the
 //                             same bits as without one and the epilogue after it
-//   gemm_nt(a, b, c, beta)    c[m, n] = a[m, k] b[n, k]^T + beta c; on a processor the bits of an entry
+//   gemm_nt(a, b, c, beta)    c[m, n] = a[m, k] b[n, k]^T + beta c; on a processor the bits of an
+//   entry
 //                             depend on its row of a and its row of b alone, with every provider
-//   screen(w, bias, packed)   (optional, with screened_linear) prepares weights and bias for it; packed
+//   screen(w, bias, packed)   (optional) prepares weights [n, k] and bias for `screened_rows`;
+//   packed
 //                             keeps its memory from call to call
-//   screened_linear(x, w, bias, packed, k, order, out)   out = x w^T + bias in the sense that
-//                             top_k_rows(out, k, order) gives the bits that it gives after gemm_nt and
-//                             add_row. Other entries are approximate, and not among the k first
-//                             exactly or approximately. packed: of the same w and bias. The order's
-//                             key must not spread: |key(a) - key(b)| <= |a - b|. Returns
-//                             screening_counts
 //   gemm_nn(a, b, c, beta)    c[m, n] = a[m, k] b[k, n] + beta c
 //   gemm_tn(a, b, c, beta)    c[m, n] = a[k, m]^T b[k, n] + beta c
+//   gemm_nt, gemm_nn, gemm_tn(a, b, c, beta, p)   (optional) the same with operands rounded to p
 // Rows
 //   add_row(x, row, alpha)    x[i, :] += alpha row
 //   scale_columns(x, f)       x[i, j] *= f[j]
@@ -74,6 +71,10 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   top_k_rows(pre, k, order, out)   appends one row of codes per row of pre: of its k first
 //                             entries in `order` those whose value the order keeps. Ties go to the
 //                             lower index; NaN comes last and is never kept.
+//   top_k_rows(screened_rows{x, w, bias, packed, counts}, k, order, out)   (optional, with screen)
+//                             the same codes as of x w^T + bias after gemm_nt and add_row, bit for
+//                             bit, without computing most of it; adds to counts. The order's key
+//                             must not spread: |key(a) - key(b)| <= |a - b|
 //   batch_top_n(pre, n, order, out, last)   appends one row of codes per row of pre and leaves in
 //                             out, of all its entries, old and new, the n first in `order` that the
 //                             order keeps; fewer where there are fewer. Ties go to the earlier
@@ -93,13 +94,15 @@ namespace plmscope::inline PLMSCOPE_ABI {
 // Sparse codes (z = codes [m, F], or a `codes_view`)
 //   each_entry(z, f)          f(row, entry, feature) for every entry, in no order; on a device f is
 //                             a struct with a PLMSCOPE_HD call operator over plain pointers
-//   split_rows(z, ends, offsets)   offsets[i n + g] (n = ends.cols(), m n + 1 numbers) = where part g
+//   split_rows(z, ends, offsets)   offsets[i n + g] (n = ends.cols(), m n + 1 numbers) = where part
+//   g
 //                             of row i begins, when rows are cut before the features ends[0],
 //                             ends[1], ..; ends ascend, the last is F, rows ascend by feature
 //   prefix_errors(parts, y, bias, shares, loss, rows)   parts [m n, d] are the contributions of the
 //                             n parts of each row; e_g = bias + parts 0..g - y, and with L = sum_g
-//                             shares[g] loss.value(i, |e_g|^2): parts become dL / d(part g), which is
-//                             sum_{h >= g} s_h e_h; rows [3, m n] as in `reconstruct`, times shares
+//                             shares[g] loss.value(i, |e_g|^2): parts become dL / d(part g), which
+//                             is sum_{h >= g} s_h e_h; rows [3, m n] as in `reconstruct`, times
+//                             shares
 //   decode(z, w, bias, out)   out[i, :] = bias + sum_e z_e w[id_e, :]; bias may be empty
 //   reconstruct(z, w, bias, y, loss, g, dz, rows)   decode fused with the loss and its pull-back,
 //                             for losses that depend on a row through its squared error only:
@@ -125,7 +128,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   embed(table, tokens, s, out)   out[i, :] = s[i] table[tokens[i], :]
 //   layer_norm(x, gain, bias, eps, out)   biased variance; bias may be empty; out may be x
 //   gelu(x)                   x *= (1 + erf(x / sqrt 2)) / 2, in place
-//   silu_gate(gate, up, out)  out = gate / (1 + e^-gate) * up, entry by entry (SwiGLU, Shazeer 2020);
+//   silu_gate(gate, up, out)  out = gate / (1 + e^-gate) * up, entry by entry (SwiGLU, Shazeer
+//   2020);
 //                             out may be gate or up
 //   rotary(q, k, head_dim, positions, cos, sin, q_scale)   q *= q_scale, then both rotated in
 //                             pairs (j, j + head_dim / 2) by the row of the tables at positions[i]
@@ -137,13 +141,18 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   gelu_backward(x, g)       g *= gelu'(x), in place
 //   softmax_backward(p, g)    g = p o (g - <p, g>) row by row, in place; p = softmax's result
 
-/// What a `screened_linear` did.
+/// What `top_k_rows` of `screened_rows` did.
 struct screening_counts {
   /// An entry by itself costs about as much as this many of a whole product.
-  static constexpr std::size_t dear = 16;
+  static constexpr std::size_t dear = 10;
   std::size_t rows = 0;
   std::size_t entries = 0;  ///< computed one by one
   std::size_t whole = 0;    ///< rows of which all was computed
+
+  screening_counts& operator+=(const screening_counts& c) noexcept {
+    rows += c.rows, entries += c.entries, whole += c.whole;
+    return *this;
+  }
 };
 
 /// What a linear map does with its result.

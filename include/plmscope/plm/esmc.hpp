@@ -3,6 +3,7 @@
 
 #include <plmscope/backend/cpu.hpp>
 #include <plmscope/core/activation_source.hpp>
+#include <plmscope/core/available_memory.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/plm/esmc_alphabet.hpp>
 #include <plmscope/plm/esmc_weights.hpp>
@@ -51,6 +52,7 @@ class esmc {
   static esmc load(const std::filesystem::path& path, const esmc_options& options = {},
                    Backend be = Backend()) {
     auto weights = load_esmc_weights(be, esmc_checkpoint::open(path, options), options.rotary);
+    release_freed_memory();
     return esmc(std::move(be), std::move(weights), options.tokens_per_pass);
   }
   /// Random numbers in a given shape.

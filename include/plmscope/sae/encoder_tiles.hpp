@@ -46,25 +46,27 @@ class encoder_tiles {
     each_tile(be, e, x, f, [&](const_view<B> in, view<B> out) { exact(be, e, in, out); });
   }
 
-  /// The same where f looks at the `reads.k` first entries of a row alone: the others may be
-  /// bfloat16's, where that is faster.
-  template <class Reads, class F>
-  void each_screened(B& be, const encoder& e, const_view<B> x, Reads reads, const F& f) {
-    if constexpr (sae_concepts::screens<B>) {
-      if (e.precision == product_precision::fp32 && e.scale.empty() &&
-          B::computes(product_precision::bf16) && screening_record::enough(x.rows())) {
-        bool packed = false;
-        return each_tile(be, e, x, f, [&](const_view<B> in, view<B> out) {
-          if (!record_.pays()) return exact(be, e, in, out);
-          if (!packed) be.screen(e.weights, e.bias, screened_);
-          packed = true;
-          record_.add(be.screened_linear(in, e.weights, e.bias, screened_, reads.k,
-                                         typename Reads::order(), out),
-                      e.weights.rows());
-        });
-      }
+  /// The same for an f that takes `screened_rows`, too: those it gets where that is faster.
+  template <class F>
+    requires sae_concepts::screens<B>
+  void each_screened(B& be, const encoder& e, const_view<B> x, const F& f) {
+    if (e.precision != product_precision::fp32 || !e.scale.empty() ||
+        !B::computes(product_precision::bf16) || !screening_record::enough(x.rows())) {
+      return each(be, e, x, f);
     }
-    each(be, e, x, f);
+    bool packed = false;
+    for (std::size_t first = 0; first < x.rows(); first += screened_rows) {
+      const const_view<B> in = x.row_range(first, std::min(screened_rows, x.rows() - first));
+      if (!record_.pays()) {
+        each(be, e, in, f);
+        continue;
+      }
+      if (!packed) be.screen(e.weights, e.bias, screened_);
+      packed = true;
+      screening_counts counts;
+      f(typename B::screened_rows{in, e.weights, e.bias, screened_, counts});
+      record_.add(counts, e.weights.rows());
+    }
   }
 
   /// What screening has cost since the start.
@@ -87,6 +89,8 @@ class encoder_tiles {
       f(const_view<B>(pre_));
     }
   }
+
+  static constexpr std::size_t screened_rows = 4096;  // at a time: weights are read once for them
 
   matrix<real, B> pre_;
   screening_record record_;

@@ -247,14 +247,12 @@ class sae {
     tiles_.each(be_, encoder(), centred_rows, f);
   }
 
-  /// The same where f does nothing with a tile but let `sparsify` select from it: with `screen`, entries
-  /// that it does not look at may then be bfloat16's.
+  /// The same where f does nothing with a tile but let an S select from it: with `screen` it may be
+  /// the backend's `screened_rows`.
   template <class S, class F>
-  void for_each_tile(const_view<Backend> centred_rows, const S& sparsify, const F& f) {
-    if constexpr (sae_concepts::says_what_it_reads<S>) {
-      if (options_.screen) {
-        return tiles_.each_screened(be_, encoder(), centred_rows, sparsify.reads(), f);
-      }
+  void for_each_tile_for(const_view<Backend> centred_rows, const F& f) {
+    if constexpr (sae_concepts::selects_screened<S, Backend>) {
+      if (options_.screen) return tiles_.each_screened(be_, encoder(), centred_rows, f);
     }
     for_each_tile(centred_rows, f);
   }
@@ -297,9 +295,8 @@ class sae {
   template <class S>
   void select_tiles(const_view<Backend> centred_rows, const S& sparsify, codes<Backend>& out) {
     const selection<Backend> in{parameters_, centred_rows.rows(), rank_};
-    for_each_tile(centred_rows, sparsify, [&](const_view<Backend> pre) {
-      select_rows(be_, sparsify, pre, in, out);
-    });
+    for_each_tile_for<S>(centred_rows,
+                         [&](const auto& pre) { select_rows(be_, sparsify, pre, in, out); });
     unscale(out);
     if constexpr (requires { sparsify.activate(be_, parameters_, out); }) {
       sparsify.activate(be_, parameters_, out);

@@ -3,33 +3,26 @@
 
 #include <plmscope/backend/primitives.hpp>
 #include <plmscope/core/view.hpp>
+#include <plmscope/tensor/codes.hpp>
 
-#include <concepts>
 #include <cstddef>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
-/// What a sparsifier says of itself when the k first entries of a row in `Order` are all that its
-/// codes depend on. `Order::key` must not spread numbers: |key(a) - key(b)| <= |a - b|.
-template <class Order>
-struct first_entries {
-  using order = Order;
-  std::size_t k = 0;
-};
-
 namespace sae_concepts {
 
-/// Sparsifiers with `reads()`: the encoder may leave what they do not look at in bfloat16.
-template <class S>
-concept says_what_it_reads = requires(const S& s) {
-  typename decltype(s.reads())::order;
-  { s.reads().k } -> std::convertible_to<std::size_t>;
-};
-
-/// Backends with `screen` and `screened_linear`.
+/// Backends with `screen` and `screened_rows`.
 template <class B>
 concept screens =
     requires(B& be, const_view<B> w, typename B::screened& packed) { be.screen(w, w, packed); };
+
+/// Sparsifiers whose `select` takes `screened_rows`, that is any rows that the backend's
+/// `top_k_rows` takes.
+template <class S, class B>
+concept selects_screened =
+    screens<B> && requires(const S& s, B& be, const typename B::screened_rows& pre, codes<B>& out) {
+      s.select(be, pre, out);
+    };
 
 template <class B>
 struct screened_weights {
@@ -55,8 +48,8 @@ class screening_record {
   /// Packing the weights takes as long as 200 rows save.
   static bool enough(std::size_t batch_rows) noexcept { return batch_rows >= 256; }
 
-  /// Cost of a row in products of a row in fp32: the product in bfloat16 is a half, looking through
-  /// the result a twentieth, entries as `screening_counts::dear` says. Above 0.95 tiles are
+  /// Cost of a row in products of a row in fp32: the product in bfloat16 with a look through its
+  /// result is a half, entries as `screening_counts::dear` says. Above 0.95 tiles are
   /// multiplied in fp32, but for one in 64, which is screened to see whether that has changed
   /// (after the first steps of a training it does).
   bool pays() noexcept { return cost_ < 0.95 || ++skipped_ % 64 == 0; }
@@ -68,7 +61,7 @@ class screening_record {
     whole_ += c.whole;
     const double one_by_one =
         static_cast<double>(c.entries * screening_counts::dear) / static_cast<double>(features);
-    cost_ = 0.55 + (one_by_one + static_cast<double>(c.whole)) / static_cast<double>(c.rows);
+    cost_ = 0.5 + (one_by_one + static_cast<double>(c.whole)) / static_cast<double>(c.rows);
   }
 
  private:

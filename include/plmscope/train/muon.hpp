@@ -97,27 +97,12 @@ struct muon {
   double epsilon = 1e-7;
   adam vectors = {};
 
+  /// Moments as Adam's; `v` of the vectors alone, its matrices are empty.
   template <class B>
-  struct state {
+  struct state : adam::state<B> {
     using real = typename B::real;
-    sae_parameters<B> m;
-    sae_parameters<B> v;  ///< of the vectors; the matrices are empty
-    std::int64_t t = 0;
     matrix<real, B> x, next, s, s_squared, factor;
     matrix<double, B> slot;
-
-    /// f(parameters) for all that is kept per parameter; matrices that are not kept are empty.
-    template <class F>
-    void for_each_moment(const F& f) {
-      f(m);
-      f(v);
-    }
-    template <class F>
-    void fields(const F& f) {
-      f("m", m);
-      f("v", v);
-      f("t", t);
-    }
   };
 
   template <class B>

@@ -47,7 +47,9 @@ class sparsifier_training {
   void before_step(B& be, const S& s, sae_parameters<B>& p) const {
     if constexpr (requires { s.before_step(be, p); }) s.before_step(be, p);
   }
-  void candidates(B& be, const S& s, const_view<B> pre, const selection<B>& in, codes<B>& out) {
+  /// `pre`: a tile, or rows that the sparsifier's `select` takes as well.
+  template <class Pre>
+  void candidates(B& be, const S& s, const Pre& pre, const selection<B>& in, codes<B>& out) {
     if constexpr (requires { s.candidates(be, pre, in, out, state_); }) {
       s.candidates(be, pre, in, out, state_);
     } else {

@@ -238,13 +238,15 @@ class training_run {
     const selection<backend_type> in{model_.parameters(), centred_.rows(), model_.rank_scale()};
     bool looked_at = !std::is_same_v<decltype(Policies::extra), no_extra_term>;
     if constexpr (dead_sees) looked_at |= policies_.dead.expect(be_, centred_.rows(), dead_);
-    const auto take = [&](cmat pre) {
-      if constexpr (dead_sees) policies_.dead.see(be_, pre, dead_);
+    const auto candidates = [&](const auto& pre) {
       sparsify_.candidates(be_, model_.sparsifier(), pre, in, z_);
-      policies_.extra.select(be_, model_.sparsifier(), pre, in, extra_);
     };
-    if (looked_at) return model_.for_each_tile(centred_, take);
-    model_.for_each_tile(centred_, model_.sparsifier(), take);
+    if (!looked_at) return model_.template for_each_tile_for<sparsifier_type>(centred_, candidates);
+    model_.for_each_tile(centred_, [&](cmat pre) {
+      if constexpr (dead_sees) policies_.dead.see(be_, pre, dead_);
+      candidates(pre);
+      policies_.extra.select(be_, model_.sparsifier(), pre, in, extra_);
+    });
   }
 
   void observe() {

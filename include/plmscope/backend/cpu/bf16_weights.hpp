@@ -2,7 +2,6 @@
 #pragma once
 
 #include <plmscope/backend/bfloat16.hpp>
-#include <plmscope/backend/cpu/aligned_buffer.hpp>
 #include <plmscope/backend/cpu/panels.hpp>
 #include <plmscope/core/thread_pool.hpp>
 
@@ -30,9 +29,9 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// The product needs AVX512-BF16, whatever the program is compiled for: 95 % of the peak measured
 /// on Zen 5 (docs/rationale.md compares it with oneDNN). An entry of y is the sum over pairs of
 /// columns in order, from the bias on, so its bits depend on its own row of x and row of w alone.
-class bf16_weights {
+class bf16_weights : public cpu_kernels::panel_words<2> {
  public:
-  /// Rows of x, rounded, `pairs()` words each; an odd last column is paired with zero.
+  /// Rows of x, rounded, `words()` words each; an odd last column is paired with zero.
   struct operand {
     std::vector<std::uint32_t> words;
   };
@@ -50,54 +49,80 @@ class bf16_weights {
   /// Rounds w [n, k], rows `stride` apart, to nearest even.
   bf16_weights(thread_pool& pool, const float* w, std::size_t n, std::size_t k,
                std::size_t stride) {
-    assign(pool, w, n, k, stride, [](std::size_t, std::size_t) {});
+    assign(pool, w, n, k, stride, [](std::size_t) {});
   }
-  /// Other weights in the same memory where it suffices. rows(first, count) is called for every
-  /// panel on the thread that has just read its rows of w.
-  template <class Rows>
+  /// Other weights in the same memory where it suffices. also(row) is called for every row of w on
+  /// the thread that has just read it.
+  template <class Also>
   void assign(thread_pool& pool, const float* w, std::size_t n, std::size_t k, std::size_t stride,
-              const Rows& rows) {
-    constexpr std::size_t wide = cpu_kernels::panel_columns;
-    n_ = n;
-    k_ = k;
-    const std::size_t words = panels() * wide * pairs();
-    if (words_.size() < words) words_ = aligned_buffer<std::uint32_t>(words);
+              const Also& also) {
+    reshape(n, k);
     pool.run(panels(), [&](std::size_t p) {
-      cpu_kernels::pack_panel(
-          p, n, k, 2, words_.get() + p * wide * pairs(),
-          [&](std::size_t row, std::size_t first, std::size_t columns, std::uint32_t* out) {
-            round_row(w + row * stride + first, columns, out);
-          });
-      rows(p * wide, std::min(wide, n - p * wide));
+      static thread_local std::vector<std::uint32_t> scratch;
+      cpu_kernels::pack_panel(p, n, words(), scratch, panel(p),
+                              [&](std::size_t row, std::uint32_t* out) {
+                                round_row(w + row * stride, k, out);
+                                also(row);
+                              });
     });
   }
 
-  bool empty() const noexcept { return n_ == 0; }
-  std::size_t rows() const noexcept { return n_; }
-  std::size_t cols() const noexcept { return k_; }
-  std::size_t panels() const noexcept {
-    return (n_ + cpu_kernels::panel_columns - 1) / cpu_kernels::panel_columns;
+  /// The transpose of w [k, n], rows `stride` apart, likewise.
+  void assign_transposed(thread_pool& pool, const float* w, std::size_t n, std::size_t k,
+                         std::size_t stride) {
+    constexpr std::size_t wide = cpu_kernels::panel_columns;
+    reshape(n, k);
+    pool.run(words(), [&](std::size_t i) {
+      const float* even = w + 2 * i * stride;
+      const float* odd = 2 * i + 1 < k ? even + stride : nullptr;
+      for (std::size_t p = 0; p < panels(); ++p) {
+        std::uint32_t* to = panel(p) + i * wide;
+        pair_words(even + p * wide, odd == nullptr ? odd : odd + p * wide, width(p), to);
+        std::fill(to + width(p), to + wide, 0u);
+      }
+    });
   }
-  std::size_t pairs() const noexcept { return (k_ + 1) / 2; }
 
   /// The rounded weights as floats.
   void unpack(float* w, std::size_t stride) const noexcept {
-    for (std::size_t r = 0; r < n_; ++r) {
-      const std::uint32_t* from = panel(r / cpu_kernels::panel_columns);
-      for (std::size_t c = 0; c < k_; ++c) {
-        const std::uint32_t word =
-            from[c / 2 * cpu_kernels::panel_columns + r % cpu_kernels::panel_columns];
-        const std::uint32_t bits = c % 2 == 0 ? word << 16 : word & 0xffff0000u;
+    for (std::size_t r = 0; r < this->rows(); ++r) {
+      for (std::size_t c = 0; c < cols(); ++c) {
+        const std::uint32_t bits = c % 2 == 0 ? word(r, c) << 16 : word(r, c) & 0xffff0000u;
         std::memcpy(w + r * stride + c, &bits, sizeof bits);
+      }
+    }
+  }
+
+  /// The transpose of x [k, m], likewise.
+  void round_transposed(const float* x, std::size_t stride, std::size_t m, operand& out) const {
+    using vec = cpu_kernels::simd<float>::vec;
+    constexpr std::size_t lanes = cpu_kernels::simd<float>::lanes;
+    out.words.resize(std::max(out.words.size(), m * words()));
+    for (std::size_t i = 0; i < words(); i += lanes) {
+      const std::size_t pairs = std::min(lanes, words() - i);
+      for (std::size_t r = 0; r < m; r += lanes) {
+        const std::size_t rows = std::min(lanes, m - r);
+        std::uint32_t line[lanes] = {};
+        vec side[lanes] = {};
+        for (std::size_t l = 0; l < pairs; ++l) {
+          const float* even = x + 2 * (i + l) * stride + r;
+          pair_words(even, 2 * (i + l) + 1 < cols() ? even + stride : nullptr, rows, line);
+          std::memcpy(&side[l], line, sizeof line);
+        }
+        cpu_kernels::transpose_block(side);
+        for (std::size_t l = 0; l < rows; ++l) {
+          std::memcpy(out.words.data() + (r + l) * words() + i, &side[l],
+                      pairs * sizeof(std::uint32_t));
+        }
       }
     }
   }
 
   /// m rows of x [m, k] as `product` takes them.
   void round(const float* x, std::size_t stride, std::size_t m, operand& out) const {
-    out.words.resize(std::max(out.words.size(), m * pairs()));
+    out.words.resize(std::max(out.words.size(), m * words()));
     for (std::size_t r = 0; r < m; ++r) {
-      round_row(x + r * stride, k_, out.words.data() + r * pairs());
+      round_row(x + r * stride, cols(), out.words.data() + r * words());
     }
   }
 
@@ -106,24 +131,17 @@ class bf16_weights {
   void product(const operand& x, std::size_t m, std::size_t p, const float* bias, bool add,
                float* out, std::size_t stride) const noexcept {
     static constexpr std::array kernels{block<1>, block<2>, block<3>, block<4>, block<5>, block<6>};
-    const std::size_t width =
-        std::min(cpu_kernels::panel_columns, n_ - p * cpu_kernels::panel_columns);
     float padded[cpu_kernels::panel_columns];
-    const float* b = cpu_kernels::panel_bias(bias, width, padded);
-    cpu_kernels::each_row_block(m, width, pairs(), panel(p),
-                                p + 1 < panels() ? panel(p + 1) : nullptr, add, out, stride,
+    const float* b = cpu_kernels::panel_bias(bias, width(p), padded);
+    cpu_kernels::each_row_block(m, width(p), words(), panel(p), next_panel(p), add, out, stride,
                                 [&](std::size_t row, std::size_t count, const std::uint32_t* ahead,
                                     float* to, std::size_t to_stride) {
-                                  kernels[count - 1](pairs(), x.words.data() + row * pairs(),
+                                  kernels[count - 1](words(), x.words.data() + row * words(),
                                                      panel(p), ahead, b, add, to, to_stride);
                                 });
   }
 
  private:
-  const std::uint32_t* panel(std::size_t p) const noexcept {
-    return words_.get() + p * cpu_kernels::panel_columns * pairs();
-  }
-
   static void round_row(const float* x, std::size_t k, std::uint32_t* out) noexcept {
     std::uint16_t piece[128];
     for (std::size_t c = 0; c < k; c += 128) {
@@ -131,6 +149,18 @@ class bf16_weights {
       to_bfloat16(x + c, piece, n);
       if (n % 2 != 0) piece[n] = 0;
       std::memcpy(out + c / 2, piece, (n + 1) / 2 * sizeof(std::uint32_t));
+    }
+  }
+
+  /// out[j] = even[j] and odd[j] (0 where there is none), rounded, n <= 64 of them.
+  static void pair_words(const float* even, const float* odd, std::size_t n,
+                         std::uint32_t* out) noexcept {
+    std::uint16_t low[cpu_kernels::panel_columns];
+    std::uint16_t high[cpu_kernels::panel_columns] = {};
+    to_bfloat16(even, low, n);
+    if (odd != nullptr) to_bfloat16(odd, high, n);
+    for (std::size_t j = 0; j < n; ++j) {
+      out[j] = static_cast<std::uint32_t>(low[j]) | static_cast<std::uint32_t>(high[j]) << 16;
     }
   }
 
@@ -176,10 +206,6 @@ class bf16_weights {
   static void block(std::size_t, const std::uint32_t*, const std::uint32_t*, const std::uint32_t*,
                     const float*, bool, float*, std::size_t) noexcept {}  // available() is false
 #endif
-
-  std::size_t n_ = 0;
-  std::size_t k_ = 0;
-  aligned_buffer<std::uint32_t> words_;  // the left column of a pair in the low half
 };
 
 }  // namespace plmscope::inline PLMSCOPE_ABI

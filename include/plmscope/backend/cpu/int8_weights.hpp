@@ -36,11 +36,11 @@ namespace plmscope::inline PLMSCOPE_ABI {
 ///   y[i][j] = scale_x[i] scale_w[j] sum_c q_x[i][c] q_w[j][c] + bias[j].
 /// The sum is one of integers, exact in 32 bits up to k = 66,000, so its order does not matter. A
 /// row with an entry that is not finite gives a row (column) of NaN. The product needs AVX512-VNNI.
-class int8_weights {
+class int8_weights : public cpu_kernels::panel_words<4> {
  public:
   static constexpr std::size_t longest = 66'000;
 
-  /// Rows of x, quantised, `quads()` words each, filled up with zeros.
+  /// Rows of x, quantised, `words()` words each, filled up with zeros.
   struct operand {
     std::vector<std::uint32_t> words;
     std::vector<float> scales;
@@ -58,45 +58,31 @@ class int8_weights {
 
   int8_weights() = default;
   /// Quantises w [n, k], rows `stride` apart. Errors: backend.106 for k beyond `longest`.
-  int8_weights(thread_pool& pool, const float* w, std::size_t n, std::size_t k, std::size_t stride)
-      : n_(n),
-        k_(k),
-        words_(panels() * cpu_kernels::panel_columns * quads()),
-        scales_(panels() * cpu_kernels::panel_columns) {
+  int8_weights(thread_pool& pool, const float* w, std::size_t n, std::size_t k,
+               std::size_t stride) {
     if (k > longest) {
       throw error(rules::products_missing,
                   {.where = "int8", .found = "sums of " + std::to_string(k) + " products"});
     }
+    reshape(n, k);
+    scales_ = aligned_buffer<float>(panels() * cpu_kernels::panel_columns);
     pool.run(panels(), [&](std::size_t p) {
-      const std::size_t first_row = p * cpu_kernels::panel_columns;
-      for (std::size_t r = first_row; r < std::min(n, first_row + cpu_kernels::panel_columns);
-           ++r) {
-        scales_.get()[r] = scale_of(w + r * stride, k);
-      }
-      cpu_kernels::pack_panel(
-          p, n, k, 4, words_.get() + first_row * quads(),
-          [&](std::size_t row, std::size_t first, std::size_t columns, std::uint32_t* out) {
-            quantise(w + row * stride + first, columns, scales_.get()[row], out);
-            for (std::size_t i = 0; 4 * i < columns; ++i) out[i] ^= 0x80808080u;  // + 128
-          });
+      static thread_local std::vector<std::uint32_t> scratch;
+      cpu_kernels::pack_panel(p, n, words(), scratch, panel(p),
+                              [&](std::size_t row, std::uint32_t* out) {
+                                const float* from = w + row * stride;
+                                scales_.get()[row] = scale_of(from, k);
+                                quantise(from, k, scales_.get()[row], out);
+                                for (std::size_t i = 0; i < words(); ++i) out[i] ^= 0x80808080u;
+                              });
     });
   }
 
-  std::size_t rows() const noexcept { return n_; }
-  std::size_t cols() const noexcept { return k_; }
-  std::size_t panels() const noexcept {
-    return (n_ + cpu_kernels::panel_columns - 1) / cpu_kernels::panel_columns;
-  }
-  std::size_t quads() const noexcept { return (k_ + 3) / 4; }
-
   /// The quantised weights as floats.
   void unpack(float* w, std::size_t stride) const noexcept {
-    for (std::size_t r = 0; r < n_; ++r) {
-      const std::uint32_t* from = panel(r / cpu_kernels::panel_columns);
-      for (std::size_t c = 0; c < k_; ++c) {
-        const std::uint32_t word =
-            from[c / 4 * cpu_kernels::panel_columns + r % cpu_kernels::panel_columns];
-        const auto q = static_cast<int>(word >> (8 * (c % 4)) & 0xffu) - 128;
+    for (std::size_t r = 0; r < rows(); ++r) {
+      for (std::size_t c = 0; c < cols(); ++c) {
+        const auto q = static_cast<int>(word(r, c) >> (8 * (c % 4)) & 0xffu) - 128;
         w[r * stride + c] = static_cast<float>(q) * scales_.get()[r];
       }
     }
@@ -104,13 +90,13 @@ class int8_weights {
 
   /// m rows of x [m, k] as `product` takes them.
   void round(const float* x, std::size_t stride, std::size_t m, operand& out) const {
-    out.words.resize(std::max(out.words.size(), m * quads()));
+    out.words.resize(std::max(out.words.size(), m * words()));
     out.scales.resize(std::max(out.scales.size(), m));
     out.offsets.resize(std::max(out.offsets.size(), m));
     for (std::size_t r = 0; r < m; ++r) {
-      out.scales[r] = scale_of(x + r * stride, k_);
+      out.scales[r] = scale_of(x + r * stride, cols());
       out.offsets[r] =
-          128 * quantise(x + r * stride, k_, out.scales[r], out.words.data() + r * quads());
+          128 * quantise(x + r * stride, cols(), out.scales[r], out.words.data() + r * words());
     }
   }
 
@@ -119,24 +105,18 @@ class int8_weights {
   void product(const operand& x, std::size_t m, std::size_t p, const float* bias, bool add,
                float* out, std::size_t stride) const noexcept {
     static constexpr std::array kernels{block<1>, block<2>, block<3>, block<4>, block<5>, block<6>};
-    const std::size_t width =
-        std::min(cpu_kernels::panel_columns, n_ - p * cpu_kernels::panel_columns);
     float padded[cpu_kernels::panel_columns];
-    const float* b = cpu_kernels::panel_bias(bias, width, padded);
+    const float* b = cpu_kernels::panel_bias(bias, width(p), padded);
     const float* scales = scales_.get() + p * cpu_kernels::panel_columns;
-    cpu_kernels::each_row_block(
-        m, width, quads(), panel(p), p + 1 < panels() ? panel(p + 1) : nullptr, add, out, stride,
-        [&](std::size_t row, std::size_t count, const std::uint32_t* ahead, float* to,
-            std::size_t to_stride) {
-          kernels[count - 1](quads(), x, row, panel(p), scales, ahead, b, add, to, to_stride);
-        });
+    cpu_kernels::each_row_block(m, width(p), words(), panel(p), next_panel(p), add, out, stride,
+                                [&](std::size_t row, std::size_t count, const std::uint32_t* ahead,
+                                    float* to, std::size_t to_stride) {
+                                  kernels[count - 1](words(), x, row, panel(p), scales, ahead, b,
+                                                     add, to, to_stride);
+                                });
   }
 
  private:
-  const std::uint32_t* panel(std::size_t p) const noexcept {
-    return words_.get() + p * cpu_kernels::panel_columns * quads();
-  }
-
   /// Largest size / 127; 0 for zeros, NaN where an entry is not finite.
   static float scale_of(const float* x, std::size_t k) noexcept {
     float largest = 0;
@@ -229,10 +209,7 @@ class int8_weights {
   }  // available() is false
 #endif
 
-  std::size_t n_ = 0;
-  std::size_t k_ = 0;
-  aligned_buffer<std::uint32_t> words_;  // q + 128, the leftmost of four columns in the low byte
-  aligned_buffer<float> scales_;         // of the rows of w
+  aligned_buffer<float> scales_;  // of the rows of w
 };
 
 }  // namespace plmscope::inline PLMSCOPE_ABI

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/cpu/aligned_buffer.hpp>
+#include <plmscope/backend/cpu/simd.hpp>
+#include <plmscope/backend/cpu/transposed_block.hpp>
 #include <plmscope/config.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
@@ -52,24 +57,78 @@ inline const float* panel_bias(const float* bias, std::size_t width,
   return padded;
 }
 
-/// Panel p of weights [n, k]: words(row, first column, columns, out) makes the words of a piece of
-/// a row of w; they are written to `to`, word by word of all rows.
-template <class Words>
-void pack_panel(std::size_t p, std::size_t n, std::size_t k, std::size_t columns_a_word,
-                std::uint32_t* to, const Words& words) {
-  constexpr std::size_t step = 16;
-  std::uint32_t block[panel_columns][step] = {};
+/// Panel p of weights [n, k] with `words` words a row: row_words(row, out) makes those of a row of
+/// w; they are written to `to`, word by word of all rows. `scratch` grows to the words of a panel.
+template <class RowWords>
+void pack_panel(std::size_t p, std::size_t n, std::size_t words,
+                std::vector<std::uint32_t>& scratch, std::uint32_t* to, const RowWords& row_words) {
+  constexpr std::size_t lanes = simd<float>::lanes;  // words as floats, for their sizes are equal
+  const std::size_t pitch = (words + lanes - 1) / lanes * lanes;
   const std::size_t height = std::min(panel_columns, n - p * panel_columns);
-  for (std::size_t first = 0; first < k; first += step * columns_a_word) {
-    const std::size_t columns = std::min(step * columns_a_word, k - first);
-    for (std::size_t r = 0; r < height; ++r) {
-      words(p * panel_columns + r, first, columns, block[r]);
-    }
-    for (std::size_t i = 0; i * columns_a_word < columns; ++i) {
-      for (std::size_t r = 0; r < panel_columns; ++r) *to++ = block[r][i];
+  scratch.resize(std::max(scratch.size(), panel_columns * pitch));
+  for (std::size_t r = 0; r < height; ++r) {
+    row_words(p * panel_columns + r, scratch.data() + r * pitch);
+  }
+  std::fill(scratch.data() + height * pitch, scratch.data() + panel_columns * pitch, 0u);
+  for (std::size_t i = 0; i < words; i += lanes) {
+    for (std::size_t r = 0; r < panel_columns; r += lanes) {
+      simd<float>::vec side[lanes];
+      for (std::size_t l = 0; l < lanes; ++l) {
+        std::memcpy(&side[l], scratch.data() + (r + l) * pitch + i, sizeof side[l]);
+      }
+      transpose_block(side);
+      for (std::size_t l = 0; l < std::min(lanes, words - i); ++l) {
+        std::memcpy(to + (i + l) * panel_columns + r, &side[l], sizeof side[l]);
+      }
     }
   }
 }
+
+/// Weights [n, k] in panels, `ColumnsAWord` columns in a word; the columns that fill up a row's
+/// last word are zero.
+template <std::size_t ColumnsAWord>
+class panel_words {
+ public:
+  bool empty() const noexcept { return n_ == 0; }
+  std::size_t rows() const noexcept { return n_; }
+  std::size_t cols() const noexcept { return k_; }
+  std::size_t panels() const noexcept { return (n_ + panel_columns - 1) / panel_columns; }
+  /// Words of a row.
+  std::size_t words() const noexcept { return (k_ + ColumnsAWord - 1) / ColumnsAWord; }
+
+ protected:
+  panel_words() = default;
+
+  /// Another shape, in the same memory where it suffices.
+  void reshape(std::size_t n, std::size_t k) {
+    n_ = n;
+    k_ = k;
+    const std::size_t all = panels() * panel_columns * words();
+    if (memory_.size() < all) memory_ = aligned_buffer<std::uint32_t>(all);
+  }
+  std::uint32_t* panel(std::size_t p) noexcept {
+    return memory_.get() + p * panel_columns * words();
+  }
+  const std::uint32_t* panel(std::size_t p) const noexcept {
+    return memory_.get() + p * panel_columns * words();
+  }
+  /// Null after the last panel.
+  const std::uint32_t* next_panel(std::size_t p) const noexcept {
+    return p + 1 < panels() ? panel(p + 1) : nullptr;
+  }
+  std::size_t width(std::size_t p) const noexcept {
+    return std::min(panel_columns, n_ - p * panel_columns);
+  }
+  /// The word that holds column c of row r.
+  std::uint32_t word(std::size_t r, std::size_t c) const noexcept {
+    return panel(r / panel_columns)[c / ColumnsAWord * panel_columns + r % panel_columns];
+  }
+
+ private:
+  std::size_t n_ = 0;
+  std::size_t k_ = 0;
+  aligned_buffer<std::uint32_t> memory_;
+};
 
 }  // namespace cpu_kernels
 }  // namespace plmscope::inline PLMSCOPE_ABI

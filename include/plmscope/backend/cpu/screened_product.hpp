@@ -13,21 +13,24 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <span>
 #include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
 
-/// Scratch of one thread.
+/// Scratch of one thread: for the rows of a tile.
 struct screening_scratch {
-  std::vector<float> low, high;
-  select_scratch<float> select;
-  std::vector<std::uint32_t> ids;  // of the rows of a tile one after another
+  bf16_weights::operand rounded;
+  std::vector<screened_weights::row_bound> bounds;
+  std::vector<float> maxima;  // of groups of key(a_j) - e_j
+  std::vector<float> low;
+  std::vector<std::uint32_t> found;
+  std::vector<std::uint32_t> ids;  // of the rows one after another
 };
 
 /// Appends to `ids` the entries of a row whose exact value may be among the k first in `Order`, and
 /// returns how many: with t the k-th largest of key(a_j) - e_j those with key(a_j) + e_j >= t.
+/// `maxima`: of `groups` groups of key(a_j) - e_j.
 ///
 /// |key(a) - key(b)| <= |a - b| is asked of the order. Then the k entries that make t have exact
 /// keys of t or more and are in the list; an entry that is not in the list has an exact key below
@@ -37,128 +40,198 @@ struct screening_scratch {
 /// true one does not.)
 template <class Order>
 std::size_t screen_row(const float* a, std::size_t n, std::size_t k,
-                       const screened_weights::row_bound& bound, screening_scratch& s) {
-  s.low.resize(n);
-  s.high.resize(n);
-  for (std::size_t j = 0; j < n; ++j) {
-    const float e = bound(j);
-    const float key = Order::key(a[j]);
-    s.low[j] = key - e;
-    s.high[j] = key + e;
+                       const screened_weights::row_bound& bound, const float* maxima,
+                       std::size_t groups, screening_scratch& s) {
+  const float least =
+      groups == 0 ? -std::numeric_limits<float>::infinity() : kth_largest(maxima, groups, k);
+  const auto high = [&](std::size_t j) { return Order::key(a[j]) + bound(j); };
+  if (s.found.size() < n + 16) s.found.resize(n + 16);
+  std::uint32_t* end = s.found.data();
+  for (std::size_t p = 0; p * panel_columns < n; ++p) {  // more than those: e_j of a whole panel
+    const float e = bound.of_panel(p);
+    end = collect(
+        p * panel_columns, std::min(n, (p + 1) * panel_columns), least,
+        [&](std::size_t j) { return Order::key(a[j]) + e; }, end);
   }
-  auto& found = s.select.candidates;
-  const float least = lower_bound_of_kth<by_raw_value>(s.low.data(), n, k, s.select.maxima);
-  const std::size_t count = collect<by_raw_value>(s.high.data(), n, least, found);
+  const auto count = static_cast<std::size_t>(end - s.found.data());
   float t = least;
   if (count > k) {
-    auto& keys = s.select.maxima;
-    keys.resize(count);
-    for (std::size_t e = 0; e < count; ++e) keys[e] = s.low[found[e]];
-    t = kth_largest(keys.data(), count, k);
+    s.low.resize(count);
+    for (std::size_t e = 0; e < count; ++e) {
+      s.low[e] = Order::key(a[s.found[e]]) - bound(s.found[e]);
+    }
+    t = kth_largest(s.low.data(), count, k);
   }
   const std::size_t before = s.ids.size();
   s.ids.resize(before + count);
   std::uint32_t* to = s.ids.data() + before;
   for (std::size_t e = 0; e < count; ++e) {
-    *to = found[e];
-    to += static_cast<std::ptrdiff_t>(s.high[found[e]] >= t);
+    *to = s.found[e];
+    to += static_cast<std::ptrdiff_t>(high(s.found[e]) >= t);
   }
   s.ids.resize(static_cast<std::size_t>(to - s.ids.data()));
   return s.ids.size() - before;
 }
 
-/// out[i][j] = <x_i, w_j> + bias[j] for the listed entries: ids of row i are ids[i]. Latent by
-/// latent, so that a row of w, of which there are more than the caches hold, is read once.
-template <class X, class Out>
-void recompute(thread_pool& pool, X x, X w, X bias,
-               const std::vector<std::span<const std::uint32_t>>& ids, Out out) {
+/// The product of the rows x in bfloat16, `pitch` apart, with the bounds of the rows; while a panel
+/// of it is near, the maxima of its groups.
+template <class Order, class X>
+void screened_tile(X x, X bias, const screened_weights& packed, std::size_t groups, float* out,
+                   std::size_t pitch, screening_scratch& s) {
+  const auto& w = packed.rounded();
+  const std::size_t m = x.rows();
+  constexpr std::size_t wide = panel_columns;
+  static_assert(wide == group_maxima::width);
+  s.bounds.resize(m);
+  for (std::size_t r = 0; r < m; ++r) s.bounds[r] = packed.bound(x.row_data(r));
+  s.maxima.assign(m * groups, -std::numeric_limits<float>::infinity());
+  w.round(x.data(), x.stride(), m, s.rounded);
+  for (std::size_t p = 0; p < w.panels(); ++p) {
+    const std::size_t column = p * wide;
+    w.product(s.rounded, m, p, bias.empty() ? nullptr : bias.data() + column, false, out + column,
+              pitch);
+    if (groups == 0 || column + wide > w.rows()) continue;
+    for (std::size_t r = 0; r < m; ++r) {
+      const float* a = out + r * pitch + column;
+      const auto& bound = s.bounds[r];
+      group_maxima::add([&](std::size_t j) { return Order::key(a[j]) - bound(column + j); },
+                        s.maxima.data() + r * groups + column % groups);
+    }
+  }
+}
+
+/// Entries of a product by row, values beside ids.
+struct listed_entries {
+  std::vector<std::size_t> begin;  // of row i; rows + 1 of them
+  std::vector<std::uint32_t> ids;
+  std::vector<float> values;
+};
+
+/// values = <x_i, w_j> + bias[j] for all entries. Latent by latent, so that a row of w, of which
+/// there are more than the caches hold, is read once.
+template <class X>
+void compute_entries(thread_pool& pool, X x, X w, X bias, listed_entries& list) {
+  struct place {
+    std::uint32_t row;
+    std::uint32_t entry;
+  };
   std::vector<std::size_t> begin(w.rows() + 1, 0);
-  for (const auto& row : ids) {
-    for (const std::uint32_t j : row) ++begin[j + 1];
-  }
+  for (const std::uint32_t j : list.ids) ++begin[j + 1];
   for (std::size_t j = 0; j < w.rows(); ++j) begin[j + 1] += begin[j];
-  std::vector<std::uint32_t> rows(begin.back());
+  std::vector<place> places(list.ids.size());
   std::vector<std::size_t> next(begin.begin(), begin.end() - 1);
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    for (const std::uint32_t j : ids[i]) rows[next[j]++] = static_cast<std::uint32_t>(i);
+  for (std::size_t i = 0; i + 1 < list.begin.size(); ++i) {
+    for (std::size_t e = list.begin[i]; e < list.begin[i + 1]; ++e) {
+      places[next[list.ids[e]]++] = {static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(e)};
+    }
   }
+  list.values.resize(list.ids.size());
   constexpr std::size_t together = 8;
   constexpr std::size_t block = 64;
   pool.run((w.rows() + block - 1) / block, [&](std::size_t t) {
     std::array<const float*, together> from;
     std::array<float, together> dots;
     for (std::size_t j = t * block; j < std::min(w.rows(), (t + 1) * block); ++j) {
-      const float b = bias.empty() ? 0 : bias.data()[j];
       for (std::size_t e = begin[j]; e < begin[j + 1]; e += together) {
         const std::size_t n = std::min(together, begin[j + 1] - e);
-        for (std::size_t l = 0; l < n; ++l) from[l] = x.row_data(rows[e + l]);
+        for (std::size_t l = 0; l < n; ++l) from[l] = x.row_data(places[e + l].row);
         ordered_product<float>::dots(n, w.row_data(j), x.cols(), from.data(), dots.data());
         for (std::size_t l = 0; l < n; ++l) {
-          out.row_data(rows[e + l])[j] = bias.empty() ? dots[l] : dots[l] + b;
+          list.values[places[e + l].entry] = bias.empty() ? dots[l] : dots[l] + bias.data()[j];
         }
       }
     }
   });
 }
 
-/// See `screened_linear` in backend/primitives.hpp.
-template <class Order, class X, class Out>
-screening_counts screened_linear(thread_pool& pool, X x, X w, X bias,
-                                 const screened_weights& packed, std::size_t k, Out out) {
-  const std::size_t n = out.cols();
-  const std::size_t m = out.rows();
+/// Rows of a tile: few enough that a tile of the product stays in the last cache.
+inline std::size_t screened_tile_rows(std::size_t m, std::size_t n, std::size_t threads) noexcept {
+  constexpr std::size_t bytes = std::size_t{12} << 20;
+  const std::size_t most = std::max<std::size_t>(8, bytes / (sizeof(float) * panel_rows * n));
+  return std::min(panel_tile_rows(m, threads), most * panel_rows);
+}
+
+/// See `top_k_rows` of `screened_rows` in backend/primitives.hpp.
+template <class Order, class Backend, class X, class Codes>
+screening_counts screened_top_k(thread_pool& pool, Backend& be, X x, X w, X bias,
+                                const screened_weights& packed, std::size_t k, Codes& out) {
+  const std::size_t n = w.rows();
+  const std::size_t m = x.rows();
   screening_counts counts{.rows = m};
-  if (m == 0 || n == 0 || k == 0) {
-    linear_by_panels(pool, x, packed.rounded(), bias, out, epilogue::none);
-    return counts;
-  }
   k = std::min(k, n);
   // Above this an entry by itself costs more than its share of the row.
   const std::size_t most = n / screening_counts::dear;
+  const std::size_t groups = group_maxima::groups(n, std::max<std::size_t>(k, 1));
   constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
-  const std::size_t tile = panel_tile_rows(m, pool.threads());
-  const std::size_t tiles = (m + tile - 1) / tile;
+  const std::size_t tile = screened_tile_rows(m, n, pool.threads());
+  const std::size_t tiles = k == 0 ? 0 : (m + tile - 1) / tile;
+  const std::size_t pitch = (n + panel_columns - 1) / panel_columns * panel_columns;
   std::vector<std::vector<std::uint32_t>> lists(tiles);
-  std::vector<std::size_t> ends(m);  // in the list of the tile
+  listed_entries list;
+  list.begin.resize(m + 1);
   std::vector<std::uint8_t> whole(m, 0);
   pool.run(tiles, [&](std::size_t t) {
     static thread_local screening_scratch s;
     const std::size_t first = t * tile;
     const std::size_t rows = std::min(tile, m - first);
-    panel_tile(x.row_range(first, rows), packed.rounded(), bias, out.row_range(first, rows),
-               epilogue::none);
+    float* product = kept_scratch<float, 2>(rows * pitch);
+    screened_tile<Order>(x.row_range(first, rows), bias, packed, groups, product, pitch, s);
     s.ids.clear();
-    for (std::size_t i = first; i < first + rows; ++i) {
-      const auto bound = packed.bound(x.row_data(i));
+    for (std::size_t i = 0; i < rows; ++i) {
       const std::size_t before = s.ids.size();
-      const std::size_t found =
-          bound.holds() ? screen_row<Order>(out.row_data(i), n, k, bound, s) : none;
+      const std::size_t found = s.bounds[i].holds()
+                                    ? screen_row<Order>(product + i * pitch, n, k, s.bounds[i],
+                                                        s.maxima.data() + i * groups, groups, s)
+                                    : none;
       if (found > most) {
         s.ids.resize(before);
-        whole[i] = 1;
+        whole[first + i] = 1;
       }
-      ends[i] = s.ids.size();
+      list.begin[first + i + 1] = s.ids.size() - before;
     }
     lists[t].assign(s.ids.begin(), s.ids.end());
   });
-  std::vector<std::span<const std::uint32_t>> ids(m);
-  std::vector<std::size_t> left;
-  for (std::size_t i = 0; i < m; ++i) {
-    const std::size_t begin = i % tile == 0 ? 0 : ends[i - 1];
-    ids[i] = std::span(lists[i / tile]).subspan(begin, ends[i] - begin);
-    counts.entries += ids[i].size();
-    if (whole[i] != 0) left.push_back(i);
+  for (std::size_t i = 0; i < m; ++i) list.begin[i + 1] += list.begin[i];
+  list.ids.reserve(list.begin.back());
+  for (const auto& ids : lists) list.ids.insert(list.ids.end(), ids.begin(), ids.end());
+  counts.entries = list.ids.size();
+  compute_entries(pool, x, w, bias, list);
+
+  out.reserve_more(be, m, m * k);
+  std::uint32_t* ids = out.ids() + out.entries();
+  float* values = out.values() + out.entries();
+  std::vector<std::size_t> sizes(m, 0);
+  constexpr std::size_t block = 32;
+  pool.run(k == 0 ? 0 : (m + block - 1) / block, [&](std::size_t t) {
+    static thread_local std::vector<float> keys;
+    for (std::size_t i = t * block; i < std::min(m, (t + 1) * block); ++i) {
+      const std::size_t from = list.begin[i];
+      sizes[i] =
+          first_of_listed<Order>(list.ids.data() + from, list.values.data() + from,
+                                 list.begin[i + 1] - from, k, ids + i * k, values + i * k, keys);
+    }
+  });
+  for (std::size_t i = 0; i < m;) {  // what could not be screened, as much at a time as a tile
+    std::vector<std::size_t> left;
+    for (; i < m && left.size() < tile; ++i) {
+      if (whole[i] != 0) left.push_back(i);
+    }
+    counts.whole += left.size();
+    float* product = kept_scratch<float, 2>(left.size() * n);
+    ordered_product<float>::run(
+        pool, left.size(), [&](std::size_t r) { return x.row_data(left[r]); }, w,
+        [&](std::size_t r, std::size_t j, const float* sums, std::size_t width) {
+          for (std::size_t c = j; c < j + width; ++c) {
+            product[r * n + c] = bias.empty() ? sums[c - j] : sums[c - j] + bias.data()[c];
+          }
+        });
+    pool.run(left.size(), [&](std::size_t r) {
+      static thread_local select_scratch<float> scratch;
+      sizes[left[r]] =
+          top_k_row<Order>(product + r * n, n, k, ids + left[r] * k, values + left[r] * k, scratch);
+    });
   }
-  counts.whole = left.size();
-  recompute(pool, x, w, bias, ids, out);
-  const auto row = [&](std::size_t i) { return x.row_data(left[i]); };
-  ordered_product<float>::run(
-      pool, left.size(), row, w,
-      [&](std::size_t i, std::size_t j, const float* sums, std::size_t width) {
-        float* to = out.row_data(left[i]) + j;
-        const float* b = bias.empty() ? nullptr : bias.data() + j;
-        for (std::size_t c = 0; c < width; ++c) to[c] = b == nullptr ? sums[c] : sums[c] + b[c];
-      });
+  append_slots(out, k, sizes);
   return counts;
 }
 

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
@@ -87,21 +88,27 @@ class screened_weights {
   void assign(thread_pool& pool, const float* w, std::size_t n, std::size_t k, std::size_t stride,
               const float* bias) {
     if (lengths_.size() < 3 * n) lengths_ = aligned_buffer<float>(3 * n);
+    const std::size_t panels = (n + panel_columns - 1) / panel_columns;
+    largest_.resize(3 * panels);
     const double sums = summation_error(k + 16, 0x1p-24) + summation_error(k + 16, 0x1p-23);
     const double tiny = std::ldexp(8 * (static_cast<double>(k) + 4), -126);
-    rounded_.assign(pool, w, n, k, stride, [&](std::size_t first, std::size_t count) {
-      for (std::size_t j = first; j < first + count; ++j) {
-        const row_lengths_bound l = bound_lengths(w + j * stride, k);
-        const double b = bias == nullptr ? 0 : std::abs(static_cast<double>(bias[j]));
-        lengths_.get()[j] = up(l.whole);
-        lengths_.get()[n + j] = up(l.rest);
-        lengths_.get()[2 * n + j] = up(sums * b + tiny);
-      }
+    rounded_.assign(pool, w, n, k, stride, [&](std::size_t j) {
+      const row_lengths_bound l = bound_lengths(w + j * stride, k);
+      const double b = bias == nullptr ? 0 : std::abs(static_cast<double>(bias[j]));
+      lengths_.get()[j] = up(l.whole);
+      lengths_.get()[n + j] = up(l.rest);
+      lengths_.get()[2 * n + j] = up(sums * b + tiny);
     });
-    largest_ = 0;
-    for (std::size_t i = 0; i < 3 * n; ++i) {
-      const float v = lengths_.get()[i];
-      largest_ = std::max(largest_, v < infinity ? v : infinity);  // NaN: infinity
+    most_ = 0;
+    for (std::size_t i = 0; i < 3 * panels; ++i) {
+      const float* from = lengths_.get() + i / panels * n;
+      float largest = 0;
+      for (std::size_t j = i % panels * panel_columns;
+           j < std::min(n, (i % panels + 1) * panel_columns); ++j) {
+        largest = std::max(largest, from[j] < infinity ? from[j] : infinity);  // NaN: infinity
+      }
+      largest_[i] = largest;
+      most_ = std::max(most_, largest);
     }
   }
 
@@ -118,13 +125,18 @@ class screened_weights {
     float operator()(std::size_t j) const noexcept {
       return whole_ * w_[j] + rounded_ * w_[n_ + j] + w_[2 * n_ + j];
     }
+    /// No e_ij of the 64 columns of a panel is larger.
+    float of_panel(std::size_t p) const noexcept {
+      return whole_ * largest_[p] + rounded_ * largest_[panels_ + p] + largest_[2 * panels_ + p];
+    }
 
    private:
     friend screened_weights;
     float whole_, rounded_;
     bool holds_;
     const float* w_;
-    std::size_t n_;
+    const float* largest_;
+    std::size_t n_, panels_;
   };
   row_bound bound(const float* x) const noexcept {
     const std::size_t k = cols();
@@ -133,10 +145,12 @@ class screened_weights {
     row_bound out;
     out.whole_ = up(l.rest + sums * l.whole);
     out.rounded_ = up(l.rounded);
-    const double most = static_cast<double>(largest_);
+    const double most = static_cast<double>(most_);
     out.holds_ = (l.whole + 1) * (most + 1) < 1e30 && l.rounded < 1e30;
     out.w_ = lengths_.get();
+    out.largest_ = largest_.data();
     out.n_ = rows();
+    out.panels_ = largest_.size() / 3;
     return out;
   }
 
@@ -146,7 +160,8 @@ class screened_weights {
 
   bf16_weights rounded_;
   aligned_buffer<float> lengths_;  // |w_j|, |dw_j|, what b_j adds: n numbers each
-  float largest_ = 0;              // of `lengths_`
+  std::vector<float> largest_;     // of the 64 of a panel
+  float most_ = 0;                 // of all
 };
 
 }  // namespace cpu_kernels

@@ -59,44 +59,61 @@ Real kth_largest(const Real* values, std::size_t n, std::size_t k) {
   return std::bit_cast<Real>(ordered(low));
 }
 
-/// A value that at least k entries of `row` reach (or -infinity): the k-th largest of G >= 2k
-/// maxima over disjoint groups is never above the k-th largest entry. One vectorised pass.
+/// The largest keys of disjoint groups of a row, gathered 64 columns at a time: the k-th largest of
+/// G >= 2k maxima is never above the k-th largest key of the row.
+class group_maxima {
+ public:
+  static constexpr std::size_t width = 64;
+  /// How many groups rows of n entries take, or 0 where the row is too short to gain by them.
+  static constexpr std::size_t groups(std::size_t n, std::size_t k) noexcept {
+    std::size_t g = width;
+    while (g < 2 * k) g *= 2;
+    return n < 4 * g ? 0 : g;
+  }
+  /// maxima[j] = max(maxima[j], key(j)) for 64 columns; a NaN is passed over.
+  template <class Real, class Key>
+  static void add(const Key& key, Real* maxima) {
+    for (std::size_t j = 0; j < width; ++j) {
+      const Real v = key(j);
+      maxima[j] = v > maxima[j] ? v : maxima[j];
+    }
+  }
+};
+
+/// A value that at least k entries of `row` reach (or -infinity). One vectorised pass.
 template <class Order, class Real>
 Real lower_bound_of_kth(const Real* row, std::size_t n, std::size_t k, std::vector<Real>& maxima) {
   constexpr Real lowest = -std::numeric_limits<Real>::infinity();
-  std::size_t groups = 64;
-  while (groups < 2 * k) groups *= 2;
-  if (n < 4 * groups) return lowest;
-  maxima.assign(groups, lowest);
-  constexpr std::size_t width = 64;
+  constexpr std::size_t width = group_maxima::width;
+  const std::size_t groups = group_maxima::groups(n, k);
+  if (groups == 0) return lowest;
+  maxima.resize(groups);
   for (std::size_t g = 0; g < groups; g += width) {
     Real best[width];
     std::fill_n(best, width, lowest);
     for (std::size_t i = g; i + width <= n; i += groups) {
-      for (std::size_t j = 0; j < width; ++j) {
-        const Real key = Order::key(row[i + j]);
-        best[j] = key > best[j] ? key : best[j];  // false for NaN
-      }
+      group_maxima::add([&](std::size_t j) { return Order::key(row[i + j]); }, best);
     }
     std::copy_n(best, width, maxima.data() + g);
   }
   return kth_largest(maxima.data(), groups, k);
 }
 
-/// Ids of all entries with key >= bound, ascending, never NaN; returns how many. `out` grows to
-/// n + 16 and is not cut, so that no row pays for clearing it again.
-template <class Order, class Real>
-std::size_t collect(const Real* row, std::size_t n, Real bound, std::vector<std::uint32_t>& out) {
-  if (out.size() < n + 16) out.resize(n + 16);
-  std::uint32_t* to = out.data();
-  std::size_t i = 0;
+/// The first <= i < last with key(i) >= bound, ascending, never those of NaN, from `to` on; returns
+/// the end of them. Up to 16 places behind it are written, too.
+template <class Real, class Key>
+std::uint32_t* collect(std::size_t first, std::size_t last, Real bound, const Key& key,
+                       std::uint32_t* to) {
+  std::size_t i = first;
 #if defined(__AVX512F__)
   if constexpr (std::is_same_v<Real, float>) {
     const __m512 limit = _mm512_set1_ps(bound);
-    __m512i ids = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    for (; i + 16 <= n; i += 16) {
+    __m512i ids =
+        _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                         _mm512_set1_epi32(static_cast<int>(first)));
+    for (; i + 16 <= last; i += 16) {
       float keys[16];
-      for (std::size_t j = 0; j < 16; ++j) keys[j] = Order::key(row[i + j]);
+      for (std::size_t j = 0; j < 16; ++j) keys[j] = key(i + j);
       const auto hits = _mm512_cmp_ps_mask(_mm512_loadu_ps(keys), limit, _CMP_GE_OQ);
       _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(hits, ids));
       to += std::popcount(static_cast<unsigned>(hits));
@@ -104,11 +121,11 @@ std::size_t collect(const Real* row, std::size_t n, Real bound, std::vector<std:
     }
   }
 #endif
-  for (; i < n; ++i) {
+  for (; i < last; ++i) {
     *to = static_cast<std::uint32_t>(i);
-    to += static_cast<std::ptrdiff_t>(Order::key(row[i]) >= bound);
+    to += static_cast<std::ptrdiff_t>(key(i) >= bound);
   }
-  return static_cast<std::size_t>(to - out.data());
+  return to;
 }
 
 /// For a k that is a large part of the row: ranks what the order keeps, if that is more than k.
@@ -153,6 +170,32 @@ std::size_t top_k_of_kept(const Real* row, std::size_t n, std::size_t k, std::ui
   return count;
 }
 
+/// Of `count` entries with ascending ids the k first in `Order`, of equals those of the lowest ids:
+/// writes those that the order keeps and returns how many.
+template <class Order, class Real>
+std::size_t first_of_listed(const std::uint32_t* found, const Real* found_values, std::size_t count,
+                            std::size_t k, std::uint32_t* ids, Real* values,
+                            std::vector<Real>& keys) {
+  Real last = -std::numeric_limits<Real>::infinity();
+  std::size_t equals = k;  // how many of those at `last` are taken
+  if (count > k) {
+    keys.resize(count);
+    for (std::size_t e = 0; e < count; ++e) keys[e] = Order::key(found_values[e]);
+    last = kth_largest(keys.data(), count, k);
+    for (const Real key : keys) equals -= static_cast<std::size_t>(key > last);
+  }
+  std::size_t written = 0;
+  for (std::size_t e = 0; e < count && written < k; ++e) {
+    const Real key = Order::key(found_values[e]);
+    const bool equal = key == last && equals > 0;
+    equals -= static_cast<std::size_t>(equal);
+    ids[written] = found[e];
+    values[written] = found_values[e];
+    written += static_cast<std::size_t>((key > last || equal) && Order::keep(found_values[e]));
+  }
+  return written;
+}
+
 /// Writes the selected entries of one row, ids ascending, and returns how many (at most k).
 template <class Order, class Real>
 std::size_t top_k_row(const Real* row, std::size_t n, std::size_t k, std::uint32_t* ids,
@@ -164,30 +207,34 @@ std::size_t top_k_row(const Real* row, std::size_t n, std::size_t k, std::uint32
       return top_k_of_kept<Order>(row, n, k, ids, values, scratch);
     }
   }
-  std::size_t count = collect<Order>(row, n, bound, found);
-  if (count > k) {  // all above the k-th, then its equals from the lowest index on
-    auto& keys = scratch.maxima;
-    keys.resize(count);
-    for (std::size_t e = 0; e < count; ++e) keys[e] = Order::key(row[found[e]]);
-    const Real last = kth_largest(keys.data(), count, k);
-    std::size_t equals = k;
-    for (const Real key : keys) equals -= static_cast<std::size_t>(key > last);
-    std::size_t kept = 0;
-    for (std::size_t e = 0; e < count; ++e) {
-      const bool equal = keys[e] == last && equals > 0;
-      equals -= static_cast<std::size_t>(equal);
-      found[kept] = found[e];
-      kept += static_cast<std::size_t>(keys[e] > last || equal);
+  if (found.size() < n + 16) found.resize(n + 16);
+  const auto key = [row](std::size_t i) { return Order::key(row[i]); };
+  const auto count =
+      static_cast<std::size_t>(collect(0, n, bound, key, found.data()) - found.data());
+  auto& found_values = scratch.values;
+  found_values.resize(std::max(found_values.size(), count));
+  for (std::size_t e = 0; e < count; ++e) found_values[e] = row[found[e]];
+  return first_of_listed<Order>(found.data(), found_values.data(), count, k, ids, values,
+                                scratch.maxima);
+}
+
+/// Appends rows that lie in slots of k entries behind the codes, row r with counts[r] of them:
+/// closes them up in order.
+template <class Codes>
+void append_slots(Codes& out, std::size_t k, const std::vector<std::size_t>& counts) {
+  const std::size_t base = out.entries();
+  std::size_t end = base;
+  std::int64_t* offsets = out.offsets() + out.rows();
+  for (std::size_t r = 0; r < counts.size(); ++r) {
+    const std::size_t from = base + r * k;
+    if (from != end) {
+      std::copy_n(out.ids() + from, counts[r], out.ids() + end);
+      std::copy_n(out.values() + from, counts[r], out.values() + end);
     }
-    count = kept;
+    end += counts[r];
+    offsets[r + 1] = static_cast<std::int64_t>(end);
   }
-  std::size_t written = 0;
-  for (std::size_t e = 0; e < count; ++e) {
-    ids[written] = found[e];
-    values[written] = row[found[e]];
-    written += static_cast<std::size_t>(Order::keep(row[found[e]]));
-  }
-  return written;
+  out.append(counts.size(), end - base);
 }
 
 /// Rows are selected in parallel into slots of k entries, then closed up in order.
@@ -209,18 +256,7 @@ void top_k_rows(thread_pool& pool, Backend& be, C pre, std::size_t k, Order, Cod
       }
     });
   }
-  std::size_t end = base;
-  std::int64_t* offsets = out.offsets() + out.rows();
-  for (std::size_t r = 0; r < rows; ++r) {
-    const std::size_t from = base + r * k;
-    if (from != end) {
-      std::copy_n(out.ids() + from, counts[r], out.ids() + end);
-      std::copy_n(out.values() + from, counts[r], out.values() + end);
-    }
-    end += counts[r];
-    offsets[r + 1] = static_cast<std::int64_t>(end);
-  }
-  out.append(rows, end - base);
+  append_slots(out, k, counts);
 }
 
 }  // namespace cpu_kernels

@@ -169,9 +169,7 @@ struct orthogonal_pursuit {
   /// Nothing flows on along the list; see `add_gradient`.
   template <class B, class Context>
   void pull(B& be, Context& c, state<B>& s) const {
-    s.dz.reshape(be, 1, std::max<std::size_t>(c.dz.cols(), 1));
-    be.copy(const_view<B>(c.dz), s.dz.all().col_range(0, c.dz.cols()));
-    be.fill(c.dz, typename B::real{0});
+    pursuit::take_over(be, c.dz, s.dz);
   }
 
   template <class B, class Context>

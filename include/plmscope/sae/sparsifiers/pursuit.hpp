@@ -10,6 +10,7 @@
 #include <plmscope/tensor/codes_view.hpp>
 #include <plmscope/tensor/matrix.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -94,6 +95,15 @@ void add_outer(B& be, const codes<B>& round, codes_by_feature<B>& by_feature, co
   be.transpose(round, by_feature);
   be.sparse_backward(by_feature, a, a, x, x, gradient, view<B>(), view<B>(), real{1});
   be.sparse_backward(by_feature, b, b, y, y, gradient, view<B>(), view<B>(), real{1});
+}
+
+/// Moves the derivatives of the code's entries to `dz`: rounds need those of each other, and
+/// nothing flows on along the list.
+template <class B>
+void take_over(B& be, view<B> list, matrix<typename B::real, B>& dz) {
+  dz.reshape(be, 1, std::max<std::size_t>(list.cols(), 1));
+  be.copy(const_view<B>(list), dz.all().col_range(0, list.cols()));
+  be.fill(list, typename B::real{0});
 }
 
 /// Refuses (`sae_options`) an SAE that a pursuit of k rounds cannot encode for.

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <plmscope/backend/primitives.hpp>
-#include <plmscope/core/view.hpp>
-#include <plmscope/sae/screening.hpp>
 #include <plmscope/tensor/codes.hpp>
 
 #include <cstddef>
@@ -19,16 +17,14 @@ struct top_k {
   std::size_t k = 64;
   bool negatives = false;  ///< values below zero may be among the k (OpenAI, postact_fn Identity)
 
-  template <class B>
-  void select(B& be, const_view<B> pre, codes<B>& out) const {
+  template <class B, class Pre>
+  void select(B& be, const Pre& pre, codes<B>& out) const {
     if (negatives) {
       be.top_k_rows(pre, k, by_raw_value{}, out);
     } else {
       be.top_k_rows(pre, k, by_value{}, out);
     }
   }
-
-  first_entries<by_value> reads() const noexcept { return {k}; }
 
   /// Named fields, for files: f(name, value&).
   template <class F>
@@ -44,12 +40,10 @@ struct abs_top_k {
   static constexpr std::string_view id = "abs_top_k";
   std::size_t k = 64;
 
-  template <class B>
-  void select(B& be, const_view<B> pre, codes<B>& out) const {
+  template <class B, class Pre>
+  void select(B& be, const Pre& pre, codes<B>& out) const {
     be.top_k_rows(pre, k, by_magnitude{}, out);
   }
-
-  first_entries<by_magnitude> reads() const noexcept { return {k}; }
 
   template <class F>
   void fields(const F& f) {

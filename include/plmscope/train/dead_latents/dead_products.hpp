@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/precision.hpp>
+#include <plmscope/backend/rules.hpp>
+#include <plmscope/core/error.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/parameters.hpp>
 #include <plmscope/tensor/codes.hpp>
@@ -10,6 +13,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -71,11 +75,23 @@ class dead_products {
   /// the same time where 43 % of the places have entries (docs/concepts/dead_latents.md). For a
   /// device it is an estimate from what its kernels read.
   static constexpr double sparse_cost = B::on_host ? 2.3 : 8.0;
-  static bool dense_pays(std::size_t rows, std::size_t entries, std::size_t features) noexcept {
-    return entries > 0 && sparse_cost * static_cast<double>(entries) >=
+  bool dense_pays(std::size_t rows, std::size_t entries, std::size_t features) const noexcept {
+    const double cost = rounded_ == product_precision::fp32 ? sparse_cost : 2 * sparse_cost;
+    return entries > 0 && cost * static_cast<double>(entries) >=
                               static_cast<double>(rows) * static_cast<double>(features);
   }
 
+  /// The dense products in p; the sparse sums stay as they are. Errors: backend.106 where the
+  /// backend has no such products.
+  void round(const B& be, product_precision p) {
+    if constexpr (requires { be.with(p); }) {
+      static_cast<void>(be.with(p));
+    } else if (p != product_precision::fp32) {
+      throw error(rules::products_missing,
+                  {.where = std::string(B::id), .found = std::string(to_string(p))});
+    }
+    rounded_ = p;
+  }
   /// Decides for these codes; entries are what is known without waiting, on a device an upper
   /// bound.
   void choose(const codes<B>& z) { dense_ = dense_pays(z.rows(), z.entries(), z.features()); }
@@ -100,7 +116,9 @@ class dead_products {
     be.fill(codes_.all(), real{0});
     be.each_entry(z, to_dense<real>{z.values(), codes_.data(), width});
     be.copy(target, g);
-    be.gemm_nn(codes_, decoder, g, real{-1});  // e = z D - y
+    multiply(be, [&](auto& b, auto... p) {
+      b.gemm_nn(codes_, decoder, g, real{-1}, p...);  // e = z D - y
+    });
     if (!bias.empty()) be.add_row(g, bias);
     be.row_dots(g, g, rows.row_range(0, 1));
     be.entries(1, m,
@@ -109,7 +127,9 @@ class dead_products {
     be.fill(zeros_.all(), real{0});
     be.affine_rows(g, zeros_, rows.row_range(2, 1), g);
     pull_.reshape(be, m, width);
-    be.gemm_nt(g, decoder, pull_);  // dL / dz = g D^T where z was selected, else 0
+    multiply(be, [&](auto& b, auto... p) {
+      b.gemm_nt(g, decoder, pull_, real{0}, p...);  // dL / dz = g D^T where z was selected, else 0
+    });
     be.each_entry(z, from_dense<real>{pull_.data(), width, dz_.data()});
     be.fill(pull_.all(), real{0});
     be.each_entry(z, to_dense<real>{dz_.data(), pull_.data(), width});
@@ -120,9 +140,11 @@ class dead_products {
   void backward(B& be, const codes<B>& z, const_view<B> g, const_view<B> x, bool encoder,
                 sae_parameters<B>& gradient) {
     if (dense_) {
-      be.gemm_tn(codes_, g, gradient.decoder);
+      multiply(be, [&](auto& b, auto... p) {
+        b.gemm_tn(codes_, g, gradient.decoder, real{0}, p...);
+        if (encoder) b.gemm_tn(pull_, x, gradient.encoder, real{0}, p...);
+      });
       if (!encoder) return;
-      be.gemm_tn(pull_, x, gradient.encoder);
       be.column_sums(pull_, gradient.encoder_bias);
       return;
     }
@@ -134,6 +156,21 @@ class dead_products {
   }
 
  private:
+  // products(backend, precision...): a device has one precision for all products.
+  template <class F>
+  void multiply(B& be, const F& products) {
+    if constexpr (requires { be.gemm_nn(pull_, pull_, pull_, real{0}, rounded_); }) {
+      products(be, rounded_);
+    } else if constexpr (requires { be.with(rounded_); }) {
+      if (rounded_ == product_precision::fp32) return products(be);
+      B rounding = be.with(rounded_);
+      products(rounding);
+    } else {
+      products(be);
+    }
+  }
+
+  product_precision rounded_ = product_precision::fp32;
   bool dense_ = false;
   matrix<real, B> codes_, pull_;  // [m, padded]
   matrix<real, B> dz_, zeros_;
