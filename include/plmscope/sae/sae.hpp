@@ -289,9 +289,9 @@ class sae {
     };
     if constexpr (requires { Sparsifier::vectors; }) {
       for (const auto& v : Sparsifier::vectors) add(v, 1, features(), false);
-      s.start(be_, parameters_);
     }
     if constexpr (sae_concepts::has_matrices<Sparsifier, options>) s.matrices(options_, add);
+    if constexpr (requires { s.start(be_, parameters_); }) s.start(be_, parameters_);
   }
 
   template <class S>
