@@ -86,7 +86,8 @@ TEST_CASE("a training that is killed while k falls ends with the same bits") {
   const auto want = interrupted::whole(model(1), reader(), fit);
   for (const auto& breaks : std::vector<std::vector<std::size_t>>{{4}, {10, 3}, {20, 2}}) {
     const golden::scratch_folder folder;
-    CHECK(interrupted::same(want, interrupted::broken(model, reader, fit, folder / "c", 3, breaks)));
+    CHECK(
+        interrupted::same(want, interrupted::broken(model, reader, fit, folder / "c", 3, breaks)));
   }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Codes of a few learned levels: gradients against finite differences of a step written out with the
-// straight-through estimator in it, steps of overcomplete's QSAE (golden/quantised.py), files, and
-// what is refused.
+// Codes of a few learned levels: gradients against finite differences of a step written out with
+// the straight-through estimator in it, steps of overcomplete's QSAE (golden/quantised.py), files,
+// and what is refused.
 #include <tests/golden.hpp>
 #include <tests/train/composition.hpp>
 #include <tests/train/planted.hpp>
@@ -99,7 +99,8 @@ struct written_out {
 
 void against_the_formula(bool soft, bool ordered) {
   INFO("soft ", soft, ", ordered ", ordered);
-  auto policies = still(with(plmscope::l1_penalty{.weight = {0.3}, .length = penalised_length::none}));
+  auto policies =
+      still(with(plmscope::l1_penalty{.weight = {0.3}, .length = penalised_length::none}));
   bench_run<quantised, reference, decltype(policies)> b(
       options(quantised{.levels = q, .soft = soft}), policies);
   reference& be = b.model.backend();
@@ -108,8 +109,14 @@ void against_the_formula(bool soft, bool ordered) {
     const numbers even{0, 0.4, 0.9, 1.7};
     be.upload(std::span<const double>(even), p.latent[0].values.all());
   }
-  written_out w{host(be, p.encoder),      host(be, p.decoder),          host(be, p.encoder_bias),
-                host(be, p.decoder_bias), host(be, p.latent[0].values), host(be, b.x), soft, 0.3};
+  written_out w{host(be, p.encoder),
+                host(be, p.decoder),
+                host(be, p.encoder_bias),
+                host(be, p.decoder_bias),
+                host(be, p.latent[0].values),
+                host(be, b.x),
+                soft,
+                0.3};
   const numbers a0 = w.pre();
   CHECK(b.loss() == doctest::Approx(w.loss(a0)).epsilon(1e-12));
   double largest = 0;
@@ -196,7 +203,8 @@ TEST_CASE("gradients are those of the straight-through estimator") {
   }
 }
 
-TEST_CASE("decoder and levels: finite differences with every penalty, plan and model; every backend") {
+TEST_CASE(
+    "decoder and levels: finite differences with every penalty, plan and model; every backend") {
   for (const bool soft : {false, true}) {
     const quantised s{.levels = q, .soft = soft};
     // What centres the rows moves pre-activations, whose slope is another than the value's.
@@ -208,13 +216,14 @@ TEST_CASE("decoder and levels: finite differences with every penalty, plan and m
 }
 
 TEST_CASE("six steps of overcomplete's trainer") {
-  const auto file =
-      plmscope::safetensors_file::open(golden::repository() / "tests/train/golden/quantised.safetensors");
+  const auto file = plmscope::safetensors_file::open(golden::repository() /
+                                                     "tests/train/golden/quantised.safetensors");
   for (const bool soft : {false, true}) {
     const std::string name = soft ? "soft" : "hard";
     INFO(name);
     CHECK(worst_against_overcomplete<reference>(file, name, soft) < 1e-12);
-    CHECK(worst_against_overcomplete<plmscope::basic_cpu<double, plmscope::eigen_gemm>>(file, name, soft) < 1e-12);
+    CHECK(worst_against_overcomplete<plmscope::basic_cpu<double, plmscope::eigen_gemm>>(
+              file, name, soft) < 1e-12);
     CHECK(worst_against_overcomplete<devices::twice>(file, name, soft) < 1e-12);
     CHECK(worst_against_overcomplete<plmscope::cpu>(file, name, soft) < 1e-4);
     CHECK(worst_against_overcomplete<devices::single>(file, name, soft) < 1e-4);
@@ -236,7 +245,8 @@ TEST_CASE("codes: levels that are silent, that cross, that are all alike") {
     const auto h = plmscope::to_host(be, z);
     numbers out(a.size(), 0.0);
     for (std::size_t r = 0; r < a.size(); ++r) {
-      for (auto e = h.offsets[r]; e < h.offsets[r + 1]; ++e) out[r] = h.values[static_cast<std::size_t>(e)];
+      for (auto e = h.offsets[r]; e < h.offsets[r + 1]; ++e)
+        out[r] = h.values[static_cast<std::size_t>(e)];
     }
     return out;
   };
@@ -274,7 +284,8 @@ TEST_CASE("a training learns its levels") {
 
 TEST_CASE("files come back, and broken ones are refused") {
   const golden::scratch_folder folder;
-  plmscope::sae<quantised> a({.d_model = 8, .features = 24, .sparsifier = {.levels = 3, .soft = true}});
+  plmscope::sae<quantised> a(
+      {.d_model = 8, .features = 24, .sparsifier = {.levels = 3, .soft = true}});
   const numbers levels{0.125, -0.5, 2.25};
   a.backend().upload(std::span<const double>(levels), a.parameters().latent[0].values.all());
   plmscope::save_sae(a, folder / "a.safetensors");
@@ -311,7 +322,8 @@ TEST_CASE("files come back, and broken ones are refused") {
     return opened([&](auto& m, auto&) { m[std::string("sparsifier.") + name] = value; });
   };
   CHECK(opened([](auto&, auto&) {}) == "nothing");
-  for (const char* n : {"0", "1", "257", "18446744073709551615"}) CHECK(field("levels", n) == "sae.101");
+  for (const char* n : {"0", "1", "257", "18446744073709551615"})
+    CHECK(field("levels", n) == "sae.101");
   for (const char* n : {"", "-3", "3.5", "many"}) CHECK(field("levels", n) == "sae.108");
   CHECK(field("levels", "4").starts_with("io."));
   CHECK(field("soft", "2") == "sae.108");

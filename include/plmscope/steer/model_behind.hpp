@@ -49,17 +49,17 @@ struct model_behind_options {
 ///   plmscope::trainer fit{.loss = plmscope::end_to_end{.behind = &behind}};
 ///   fit(sae, behind);
 ///
-/// A batch has whole proteins, as many as give it at least the rows that were asked for, in an order
-/// drawn for each pass over them. D is the mean over residues that count of
-/// KL(clean || spliced) = sum_t p_t (log p_t - log p'_t) over the alphabet, in nats, and what
-/// `downstream` adds.
+/// A batch has whole proteins, as many as give it at least the rows that were asked for, in an
+/// order drawn for each pass over them. D is the mean over residues that count of KL(clean ||
+/// spliced) = sum_t p_t (log p_t - log p'_t) over the alphabet, in nats, and what `downstream`
+/// adds.
 ///
 /// Cost of a batch: a forward pass for `next`, and a second with about three times what lies above
 /// the site for the gradient; logits pass through the host. Memory: states of the batch at the
 /// site, with `downstream` of every layer above, and that of `logit_gradient`. The model must
-/// outlive it. Errors: acts.101 without a residue, sae.140, plm.133 for a site off the residual stream,
-/// plm.114 without an LM head, plm.132 for rows that are not those of the last batch, and those of
-/// the tokenizer.
+/// outlive it. Errors: acts.101 without a residue, sae.140, plm.133 for a site off the residual
+/// stream, plm.114 without an LM head, plm.132 for rows that are not those of the last batch, and
+/// those of the tokenizer.
 template <class Backend = cpu>
 class model_behind {
  public:
@@ -72,11 +72,10 @@ class model_behind {
     const bool known = options.masked >= 0 && options.masked < 1 && options.downstream >= 0 &&
                        std::isfinite(options.downstream);
     if (!known) {
-      throw error(rules::sae_behind,
-                  {.where = "model_behind",
-                   .expected = "masked in [0, 1), downstream 0 or more",
-                   .found = std::to_string(options.masked) + " and " +
-                            std::to_string(options.downstream)});
+      throw error(rules::sae_behind, {.where = "model_behind",
+                                      .expected = "masked in [0, 1), downstream 0 or more",
+                                      .found = std::to_string(options.masked) + " and " +
+                                               std::to_string(options.downstream)});
     }
     for (auto& s : sequences) {
       if (tokenize(std::string_view(s)).size() > 2) sequences_.push_back(std::move(s));
@@ -127,12 +126,11 @@ class model_behind {
   /// D of these rows in place of the states of the last batch, and its gradient [m, d].
   double operator()(Backend& be, const_view<Backend> rows, view<Backend> gradient) {
     if (rows.rows() != ids_.size() || rows.cols() != width()) {
-      throw error(rules::edit_shape,
-                  {.where = to_string(at_),
-                   .expected = std::to_string(ids_.size()) + " rows of width " +
-                               std::to_string(width()),
-                   .found = "[" + std::to_string(rows.rows()) + ", " + std::to_string(rows.cols()) +
-                            "]"});
+      throw error(
+          rules::edit_shape,
+          {.where = to_string(at_),
+           .expected = std::to_string(ids_.size()) + " rows of width " + std::to_string(width()),
+           .found = "[" + std::to_string(rows.rows()) + ", " + std::to_string(rows.cols()) + "]"});
     }
     divergence_ = 0;
     be.synchronize();
@@ -262,8 +260,8 @@ class model_behind {
     const double scale = options_.downstream / static_cast<double>(above_.size() * batch_.rows());
     apart_.reshape(be, states.rows(), states.cols());
     be.copy(states, apart_.all());
-    be.axpy(real{-1},
-            const_view<Backend>(layer(here)).row_range(slice.first_row, slice.rows()), apart_);
+    be.axpy(real{-1}, const_view<Backend>(layer(here)).row_range(slice.first_row, slice.rows()),
+            apart_);
     be.axpy(static_cast<real>(2 * scale), const_view<Backend>(apart_), gradient);
     matrix<double, Backend> slot(be, 1, 1);
     be.add_sum_squares(apart_, slot.all());

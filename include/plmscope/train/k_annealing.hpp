@@ -20,14 +20,14 @@ namespace plmscope::inline PLMSCOPE_ABI {
 ///
 /// cut off to a whole number where the sparsifier takes no other. An upkeep policy: `to` replaces
 /// the sparsifier's own k, and a training shorter than `over` leaves the k that it came to.
-/// Thresholds that a training averages (BatchTopK) should begin after `over` (`first_step`). Errors:
-/// train.110 for a k that is not above 0.
+/// Thresholds that a training averages (BatchTopK) should begin after `over` (`first_step`).
+/// Errors: train.110 for a k that is not above 0.
 struct k_annealing {
   double to = 64;
   std::size_t over = 1000;  ///< steps; 0: `to` from the start
   double from = 0;          ///< 0: the width of a row
   bool geometric = false;
-  bool late = false;        ///< step 0 has `to`, step s what is above for s - 1 (dictionary_learning)
+  bool late = false;  ///< step 0 has `to`, step s what is above for s - 1 (dictionary_learning)
 
   template <class B>
   struct state {};
@@ -46,10 +46,10 @@ struct k_annealing {
     static_assert(
         requires { sparsify.k; }, "plmscope: k_annealing is for sparsifiers with a field k");
     if (!(to > 0) || !(from >= 0) || !std::isfinite(to) || !std::isfinite(from)) {
-      throw error(rules::train_k, {.where = "k_annealing",
-                                   .expected = "finite numbers, `to` above 0, `from` 0 or above it",
-                                   .found = "from " + std::to_string(from) + " to " +
-                                            std::to_string(to)});
+      throw error(rules::train_k,
+                  {.where = "k_annealing",
+                   .expected = "finite numbers, `to` above 0, `from` 0 or above it",
+                   .found = "from " + std::to_string(from) + " to " + std::to_string(to)});
     }
     using number = std::remove_reference_t<decltype(sparsify.k)>;
     sparsify.k = static_cast<number>((*this)(run.steps(), run.model().d_model()));

@@ -144,10 +144,10 @@ struct quantised {
   }
 
   template <class B>
-  void keep(B& be, const_view<B> pre, const selection<B>& in,
-            matrix<typename B::real, B>& bound, codes<B>& out) const {
-    be.entries(1, 1, levels_detail::silence<typename B::real>{table(in.parameters), bound.data(),
-                                                              soft});
+  void keep(B& be, const_view<B> pre, const selection<B>& in, matrix<typename B::real, B>& bound,
+            codes<B>& out) const {
+    be.entries(1, 1,
+               levels_detail::silence<typename B::real>{table(in.parameters), bound.data(), soft});
     be.keep_above(pre, const_view<B>(bound), by_raw_value{}, out);
   }
 };
