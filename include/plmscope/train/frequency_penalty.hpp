@@ -52,7 +52,7 @@ struct frequency_pull {
   const Real* lengths;
   const Real* slopes;  ///< [1, F]
   Real* pull;
-  Real* spread;        ///< derivative with respect to the length
+  Real* spread;  ///< derivative with respect to the length
   PLMSCOPE_HD void operator()(std::size_t, std::size_t e, std::uint32_t f) const {
     const Real n = lengths == nullptr ? Real{1} : lengths[f];
     const Real slope = slopes[f] * shape.slope(values[e] * n);
@@ -103,15 +103,15 @@ struct frequency_penalty {
     s.value.reshape(be, 1, c.penalised.cols());
     s.sums.reshape(be, 1, c.features());
     s.parts.reshape(be, 1, c.features());
-    be.each_entry(c.z, shape_of_entry<real, Shape>{shape, c.penalised.data(), lengths,
-                                                   s.value.data()});
+    be.each_entry(c.z,
+                  shape_of_entry<real, Shape>{shape, c.penalised.data(), lengths, s.value.data()});
     sum_by_feature(be, c.by_feature, const_view<B>(s.value), s.sums.all());
     be.entries(1, c.features(),
                squared_frequency<real>{s.sums.data(), s.parts.data(), static_cast<real>(c.rows()),
                                        static_cast<real>(turn), static_cast<real>(w)});
-    be.each_entry(c.z, frequency_pull<real, Shape>{shape, c.penalised.data(), lengths,
-                                                   s.sums.data(), c.penalised_pull.data(),
-                                                   s.value.data()});
+    be.each_entry(c.z,
+                  frequency_pull<real, Shape>{shape, c.penalised.data(), lengths, s.sums.data(),
+                                              c.penalised_pull.data(), s.value.data()});
     if (s.slot.empty()) s.slot = matrix<double, B>(be, 1, 1);
     be.fill(s.slot.all(), 0.0);
     be.add_sum(const_view<B>(s.parts), s.slot.all());

@@ -82,9 +82,9 @@ struct through_exponential {
 ///   e = G |r| / (2 |G|) - r,   L = alpha mean over rows of (|r|^2 / |e|^2) |e|^2,
 ///
 /// where both fractions and r are held constant: L has the size of the main squared error and a
-/// gradient that brings every dead latent's direction towards r. With `by_entry` the second fraction
-/// is formed in each dimension (SAELens' former `use_ghost_grads`). Errors are those at the
-/// dictionary's scale.
+/// gradient that brings every dead latent's direction towards r. With `by_entry` the second
+/// fraction is formed in each dimension (SAELens' former `use_ghost_grads`). Errors are those at
+/// the dictionary's scale.
 ///
 /// Cost: that of AuxK's dense products with all dead latents at once, and their pre-activations.
 /// Memory: two matrices of rows times dead latents. Waits for the device as AuxK does.
@@ -103,9 +103,9 @@ struct ghost_gradients {
     matrix<std::int64_t, B> since_fired;  ///< [1, F] tokens
     matrix<std::uint32_t, B> ids;         ///< [1, F] dead ones first
     sae_parameters<B> dead, gradient;
-    matrix<real, B> shares;    ///< [m, n] exp(a) over its sum in the row
-    matrix<real, B> pull;      ///< [m, n]
-    matrix<real, B> error;     ///< [m, d] e, then the derivative with respect to sum shares w
+    matrix<real, B> shares;  ///< [m, n] exp(a) over its sum in the row
+    matrix<real, B> pull;    ///< [m, n]
+    matrix<real, B> error;   ///< [m, d] e, then the derivative with respect to sum shares w
     matrix<real, B> long_of, factor, squares, share, zero, scratch;
     std::size_t dead_count = 0;
 
@@ -155,24 +155,25 @@ struct ghost_gradients {
     be.fill(s.zero.all(), real{0});
     be.row_norms(in.residual, s.long_of);
     be.row_norms(const_view<B>(s.error), s.squares);
-    be.entries(1, m, ghost_detail::half_as_long<real>{s.long_of.data(), s.squares.data(),
-                                                      s.factor.data()});
+    be.entries(
+        1, m,
+        ghost_detail::half_as_long<real>{s.long_of.data(), s.squares.data(), s.factor.data()});
     be.affine_rows(const_view<B>(s.error), s.zero, s.factor, s.error);
     be.axpy(real{-1}, in.residual, s.error);
     const auto weight = static_cast<real>(alpha / static_cast<double>(m));
     if (by_entry) {
       s.scratch.reshape(be, m, d);
-      be.entries(m, d, ghost_detail::entry_as_large<real>{
-                           in.residual.data(), in.residual.stride(), s.error.data(),
-                           s.scratch.data(), d, s.factor.data(), weight,
-                           static_cast<real>(epsilon)});
+      be.entries(m, d,
+                 ghost_detail::entry_as_large<real>{
+                     in.residual.data(), in.residual.stride(), s.error.data(), s.scratch.data(), d,
+                     s.factor.data(), weight, static_cast<real>(epsilon)});
       be.add_sum(const_view<B>(s.scratch), slot);
       return;
     }
     be.row_dots(const_view<B>(s.error), const_view<B>(s.error), s.squares);
-    be.entries(1, m, ghost_detail::as_large<real>{s.long_of.data(), s.squares.data(),
-                                                  s.share.data(), weight,
-                                                  static_cast<real>(epsilon)});
+    be.entries(1, m,
+               ghost_detail::as_large<real>{s.long_of.data(), s.squares.data(), s.share.data(),
+                                            weight, static_cast<real>(epsilon)});
     be.add_sum(const_view<B>(s.squares), slot);
     be.scale_columns(s.share, s.factor);
     be.scale(s.share, real{2});
@@ -195,9 +196,9 @@ struct ghost_gradients {
     be.gemm_tn(s.shares, s.error, s.gradient.decoder);
     s.pull.reshape(be, in.centred.rows(), s.dead_count);
     be.gemm_nt(s.error, s.dead.decoder, s.pull);
-    be.entries(s.pull.rows(), s.dead_count,
-               ghost_detail::through_exponential<real>{s.shares.data(), s.pull.data(),
-                                                       s.dead_count});
+    be.entries(
+        s.pull.rows(), s.dead_count,
+        ghost_detail::through_exponential<real>{s.shares.data(), s.pull.data(), s.dead_count});
     be.gemm_tn(s.pull, in.centred, s.gradient.encoder);
     be.column_sums(s.pull, s.gradient.encoder_bias);
     be.scatter_add_rows(const_view<B>(s.gradient.decoder), ids, gradient.decoder);
