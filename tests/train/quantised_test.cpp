@@ -4,6 +4,7 @@
 // and what is refused.
 #include <tests/golden.hpp>
 #include <tests/train/composition.hpp>
+#include <tests/train/interrupted.hpp>
 #include <tests/train/planted.hpp>
 
 #include <plmscope/io/safetensors.hpp>
@@ -280,6 +281,27 @@ TEST_CASE("a training learns its levels") {
   CHECK(last.fvu < 0.5 * fvu.front());
   CHECK(levels().front() == 0);
   CHECK(levels().back() != 1);
+}
+
+TEST_CASE("a training that is killed ends with the same bits, whatever the threads") {
+  for (const bool soft : {false, true}) {
+    const plmscope::trainer fit{.steps = 24,
+                                .batch = 37,
+                                .optimizer = plmscope::adam{.lr = 3e-3},
+                                .penalty = plmscope::l1_penalty{.weight = {.value = 0.01}}};
+    const auto model = [&](std::size_t threads) {
+      return plmscope::sae<quantised>(
+          {.d_model = 24, .features = 60, .sparsifier = {.levels = 3, .soft = soft}, .seed = 5},
+          interrupted::backend_with<plmscope::cpu>(threads));
+    };
+    const auto reader = [] { return planted::reader<plmscope::cpu>({.d = 24, .offset = 2}); };
+    const auto want = interrupted::whole(model(1), reader(), fit);
+    for (const auto& breaks : std::vector<std::vector<std::size_t>>{{4}, {10, 3}}) {
+      const golden::scratch_folder folder;
+      CHECK(interrupted::same(want,
+                              interrupted::broken(model, reader, fit, folder / "c", 3, breaks)));
+    }
+  }
 }
 
 TEST_CASE("files come back, and broken ones are refused") {
