@@ -11,9 +11,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -23,7 +25,7 @@ using plmscope::frequency_penalty;
 
 const frequency_penalty<> often{.weight = {0.4}, .turn = 0.2};
 const frequency_penalty<> plainly{
-    .weight = {0.4}, .turn = 0.3, .length = penalised_length::none, .shape = {.c = 1.5}};
+    .weight = {0.4}, .turn = 0.3, .lengths = false, .shape = {.c = 1.5}};
 const frequency_penalty<plmscope::log_shape> slowly{.weight = {0.2}, .turn = 2};
 
 template <class S>
@@ -72,6 +74,53 @@ TEST_CASE("gradients are finite differences, for every kind of sparsifier") {
   each_penalty(plmscope::batch_top_k{.k = 3.7});
   each_penalty(plmscope::jump_relu{.bandwidth = 0.2}, {"threshold"});
   each_penalty(plmscope::gated{.auxiliary_trains_decoder = true});
+}
+
+TEST_CASE("true frequencies move thresholds, each by its own slope") {
+  const auto gradient = [](auto be, auto penalty, plmscope::jump_relu s, numbers* f = nullptr) {
+    using B = decltype(be);
+    typename plmscope::sae<plmscope::jump_relu, B>::options o;
+    o.d_model = d, o.features = features, o.sparsifier = s;
+    const auto fit = still(with(penalty));
+    bench_run<plmscope::jump_relu, B, std::remove_const_t<decltype(fit)>> b(o, fit);
+    b.loss();
+    if (f != nullptr) {
+      plmscope::codes<B> z;
+      b.model.encode(b.x.all(), z);
+      f->assign(features, 0.0);
+      for (const auto i : plmscope::to_host(b.model.backend(), z).ids) (*f)[i] += 1.0 / rows;
+    }
+    return b.gradient.back();
+  };
+  for (const bool of_values : {false, true}) {
+    const plmscope::jump_relu s{.bandwidth = 0.8, .l0_of_values = of_values};
+    // without the quadratic term it is L0
+    const plmscope::firing_frequency_penalty linear{.weight = {0.7}, .turn = 1e30};
+    const plmscope::firing_frequency_penalty squared{.weight = {0.7}, .turn = 0.25};
+    numbers f;
+    const auto none = gradient(reference(), plmscope::no_penalty{}, s, &f);
+    const auto l0 = gradient(reference(), plmscope::l0_penalty{.weight = {0.7}}, s);
+    const auto same = gradient(reference(), linear, s);
+    const auto got = gradient(reference(), squared, s);
+    double largest = 0;
+    for (std::size_t i = 0; i < features; ++i) {
+      CHECK(same[i] == doctest::Approx(l0[i]).epsilon(1e-12));
+      const double want = none[i] + (l0[i] - none[i]) * (1 + 2 * f[i] / 0.25);
+      CHECK(got[i] == doctest::Approx(want).epsilon(1e-11));
+      largest = std::max(largest, std::abs(got[i] - l0[i]));
+    }
+    CHECK(largest > 0.01);
+    const auto near = [&](const numbers& other, double limit) {
+      for (std::size_t i = 0; i < features; ++i) CHECK(std::abs(other[i] - got[i]) < limit);
+    };
+    near(gradient(plmscope::basic_cpu<double, plmscope::eigen_gemm>(), squared, s), 1e-11);
+    near(gradient(devices::twice(), squared, s), 1e-11);
+    near(gradient(plmscope::cpu(), squared, s), 1e-3);
+    near(gradient(devices::single(), squared, s), 1e-3);
+  }
+  check<plmscope::jump_relu>(options(plmscope::jump_relu{.bandwidth = 0.2}),
+                             with(plmscope::firing_frequency_penalty{.weight = {0.7}}),
+                             {"threshold"});
 }
 
 TEST_CASE("the value is the formula") {

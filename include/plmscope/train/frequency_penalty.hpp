@@ -64,18 +64,18 @@ struct frequency_pull {
 }  // namespace penalty_detail
 
 /// weight * sum_i f_i (1 + f_i / turn), f_i = mean over rows of phi(z_i |w_i|): as a penalty of
-/// entries by phi where latents are rare, and quadratic in a latent's frequency above `turn`, so
-/// that few fire on most rows (the quadratic frequency penalty of Smith et al. 2025, with
-/// tanh, phi(u) = tanh(c u), in place of a step and its pseudo-gradient). Gradients flow into the
-/// lengths; `length` none leaves them out. For a gated SAE z_i is the gate's value. Every result of
-/// a plan with prefixes counts whole.
+/// entries by phi where a latent is rare, and quadratic in its frequency above `turn`, so that few
+/// fire on most rows. With phi(u) = tanh(c u) it is the quadratic frequency penalty of Smith et al.
+/// 2025 by a smooth frequency, for any sparsifier; `firing_frequency_penalty` below counts.
+/// Gradients flow into the lengths. For a gated SAE z_i is the gate's value. The shares of a plan
+/// with prefixes are passed over.
 ///
 /// Cost: three passes over the entries. Does not wait for a device.
 template <class Shape = tanh_shape>
 struct frequency_penalty {
   warmed_weight weight = {};
-  double turn = 0.1;  ///< frequency at which the second term is as large as the first
-  penalised_length length = penalised_length::length;  ///< none or length
+  double turn = 0.1;    ///< frequency at which the second term is as large as the first
+  bool lengths = true;  ///< false: u = z_i
   Shape shape = {};
 
   template <class B>
@@ -94,23 +94,22 @@ struct frequency_penalty {
     using namespace penalty_detail;
     warmed_weight::state none;
     const double w = weight(be, c, none);
-    const bool long_too = length != penalised_length::none;
-    if (long_too) {
+    if (lengths) {
       s.lengths.reshape(be, 1, c.features());
       block_lengths(be, const_view<B>(c.parameters.decoder), c.blocks, s.lengths.all());
     }
-    const real* const lengths = long_too ? s.lengths.data() : nullptr;
+    const real* const rows_long = lengths ? s.lengths.data() : nullptr;
     s.value.reshape(be, 1, c.penalised.cols());
     s.sums.reshape(be, 1, c.features());
     s.parts.reshape(be, 1, c.features());
-    be.each_entry(c.z,
-                  shape_of_entry<real, Shape>{shape, c.penalised.data(), lengths, s.value.data()});
+    be.each_entry(
+        c.z, shape_of_entry<real, Shape>{shape, c.penalised.data(), rows_long, s.value.data()});
     sum_by_feature(be, c.by_feature, const_view<B>(s.value), s.sums.all());
     be.entries(1, c.features(),
                squared_frequency<real>{s.sums.data(), s.parts.data(), static_cast<real>(c.rows()),
                                        static_cast<real>(turn), static_cast<real>(w)});
     be.each_entry(c.z,
-                  frequency_pull<real, Shape>{shape, c.penalised.data(), lengths, s.sums.data(),
+                  frequency_pull<real, Shape>{shape, c.penalised.data(), rows_long, s.sums.data(),
                                               c.penalised_pull.data(), s.value.data()});
     if (s.slot.empty()) s.slot = matrix<double, B>(be, 1, 1);
     be.fill(s.slot.all(), 0.0);
@@ -120,10 +119,56 @@ struct frequency_penalty {
   template <class B>
   void add_gradient(B& be, step_context<B>& c, sae_parameters<B>& gradient, view<B>,
                     state<B>& s) const {
-    if (length == penalised_length::none) return;
+    if (!lengths) return;
     sum_by_feature(be, c.by_feature, const_view<B>(s.value), s.sums.all());
     add_length_gradient(be, const_view<B>(c.parameters.decoder), c.blocks, const_view<B>(s.sums),
                         gradient.decoder.all());
+  }
+
+  template <class B>
+  double loss(B& be, state<B>& s) const {
+    if (s.slot.empty()) return 0;
+    double v = 0;
+    be.download(const_view<B, double>(s.slot), std::span<double>(&v, 1));
+    return v;
+  }
+};
+
+/// weight * sum_i f_i (1 + f_i / turn), f_i = share of the rows on which latent i is active: the
+/// same penalty of true frequencies. As with `l0_penalty`, its gradient reaches learned thresholds
+/// only
+/// (`jump_relu`), here each by its own slope, weight (1 + 2 f_i / turn) / rows for an active entry.
+/// One such penalty a training. Does not wait for a device.
+struct firing_frequency_penalty {
+  warmed_weight weight = {};
+  double turn = 0.1;
+  static constexpr bool counts_active = true;
+
+  template <class B>
+  struct state {
+    using real = typename B::real;
+    matrix<real, B> slopes, parts;
+    matrix<double, B> slot;
+
+    template <class F>
+    void fields(const F&) {}
+  };
+
+  template <class B>
+  void on_values(B& be, step_context<B>& c, state<B>& s) const {
+    using real = typename B::real;
+    warmed_weight::state none;
+    s.slopes.reshape(be, 1, c.features());
+    s.parts.reshape(be, 1, c.features());
+    be.copy(c.active, s.slopes.all());
+    be.entries(1, c.features(),
+               penalty_detail::squared_frequency<real>{
+                   s.slopes.data(), s.parts.data(), static_cast<real>(c.rows()),
+                   static_cast<real>(turn), static_cast<real>(weight(be, c, none))});
+    c.latent_slope = s.slopes;
+    if (s.slot.empty()) s.slot = matrix<double, B>(be, 1, 1);
+    be.fill(s.slot.all(), 0.0);
+    be.add_sum(const_view<B>(s.parts), s.slot.all());
   }
 
   template <class B>
