@@ -34,12 +34,14 @@ constexpr bool all_meet_their_concepts() {
   static_assert(penalty_for<entry_penalty<log_shape, seeking_weight>, B>);
   static_assert(penalty_for<penalties<l1_penalty, pre_activation_penalty>, B>);
   static_assert(penalty_for<orthogonality_penalty, B> && penalty_for<contrastive_penalty, B>);
+  static_assert(penalty_for<frequency_penalty<>, B> && penalty_for<firing_frequency_penalty, B>);
+  static_assert(loss_for<loss_of_results<B>, B> && loss_for<end_to_end<own::only_count>, B>);
   static_assert(dictionary_for<free_norm, B> && dictionary_for<unit_norm, B>);
   static_assert(dictionary_for<unit_norm_before_step, B>);
   static_assert(dictionary_for<unit_norm_before_forward, B>);
   static_assert(dictionary_for<unit_norm_per_dimension, B> && dictionary_for<archetypal, B>);
   static_assert(plan<full_reconstruction> && plan<matryoshka> && plan<sampled_matryoshka>);
-  static_assert(dead_policy_for<aux_k, B>);
+  static_assert(dead_policy_for<aux_k, B> && dead_policy_for<ghost_gradients, B>);
   static_assert(sparsifier_for<own::gained_relu, B>);
   static_assert(optimizer_for<own::momentum_descent, B> && loss_for<own::huber, B>);
   static_assert(penalty_for<entry_penalty<own::root_shape>, B> &&

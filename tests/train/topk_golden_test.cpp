@@ -17,18 +17,12 @@ double coefficient(const json& aux) {
 }
 
 // k falls from the width to its target over some steps; the first step has the target already.
-template <class Driven>
-void anneal_k(Driven& d, const json& config) {
+plmscope::k_annealing annealing_of(const json& config) {
   const json& n = config.at("neutral");
-  if (!n.contains("k_anneal") || n["k_anneal"].is_null()) return;
-  const double steps = n.at("k_anneal").at("steps");
-  const double k = n.at("activation").at("k");
-  d.before = [steps, k](Driven& self, auto, auto, std::size_t s) {
-    if (s == 0) return;
-    const double r = std::min(static_cast<double>(s - 1), steps) / steps;
-    self.model.sparsifier().k =
-        static_cast<std::size_t>(static_cast<double>(self.model.d_model()) * (1 - r) + k * r);
-  };
+  const bool falls = n.contains("k_anneal") && !n["k_anneal"].is_null();
+  return {.to = n.at("activation").at("k"),
+          .over = falls ? n.at("k_anneal").at("steps").get<std::size_t>() : 0,
+          .late = true};
 }
 
 /// Builds the run, or returns nullptr for a library whose policies are not known here.
@@ -64,7 +58,6 @@ struct make_topk {
     }
     const auto built = [&](auto policies) {
       return start<Sae>(options, policies, config, init, [&](auto& d) {
-        anneal_k(d, config);
         start_from_data(d, config);
         if (since.empty()) return;
         d.model.backend().upload(std::span<const std::int64_t>(since),
@@ -75,7 +68,7 @@ struct make_topk {
     const auto averaged = mean_squared_error::dimensions::averaged;
 
     if (from("dictionary_learning") || from("InterPLM")) {
-      plmscope::trainer<> t{.optimizer = adam_of(config)};
+      plmscope::trainer t{.optimizer = adam_of(config), .upkeep = annealing_of(config)};
       t.dead =
           plmscope::aux_k{.alpha = coefficient(aux), .dead_after = aux.at("dead_threshold_tokens")};
       if (aux.contains("k_aux") && aux["k_aux"].is_number()) t.dead.k = aux["k_aux"];

@@ -10,6 +10,7 @@
 #include <plmscope/plm/site.hpp>
 #include <plmscope/tensor/matrix.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -25,7 +26,12 @@ namespace plmscope::inline PLMSCOPE_ABI {
 ///                     std::span<Real> gradient)
 ///
 /// gets the logits of a slice, [rows, 33], fills their gradient (zero before the call) and returns
-/// its share of the scalar. Edits placed before the hook (`hooks{edits, gradient}`) count as the
+/// its share of the scalar. One that also looks at the states that blocks above the site leave has
+///
+///   double at_states(Backend& be, site at, const_view<Backend> states, const batch_slice& rows,
+///                    view<Backend> gradient)
+///
+/// which adds to the gradient [rows, d] and returns its share, last block first. Edits placed before the hook (`hooks{edits, gradient}`) count as the
 /// state they leave; edits above the site are not differentiated through.
 ///
 /// Of every block above the site only its input is kept; the rest is computed again. Cost: about
@@ -67,7 +73,13 @@ class logit_gradient {
     }
     through_head(be, states, slice);
     prepare(be, slice);
-    for (std::size_t l = model_->layers(); l-- > first_block_;) through_block(be, l, slice);
+    for (std::size_t l = model_->layers(); l-- > first_block_;) {
+      if constexpr (sees_states) {
+        value_ += objective_.at_states(be, resid_post{l}, cmat(kept_[l + 1 - first_block_]), slice,
+                                       stream_.all());
+      }
+      through_block(be, l, slice);
+    }
     const std::size_t old = gradient_.size();
     gradient_.resize(old + stream_.size());
     be.download(const_view<Backend>(stream_), std::span<real>(gradient_).subspan(old));
@@ -82,6 +94,10 @@ class logit_gradient {
   using mat = view<Backend, real>;
   using cmat = const_view<Backend>;
   using device = matrix<real, Backend>;
+  static constexpr bool sees_states = requires(Objective& o, Backend& be, site at, cmat states,
+                                               const batch_slice& slice, mat gradient) {
+    { o.at_states(be, at, states, slice, gradient) } -> std::convertible_to<double>;
+  };
 
   real epsilon() const noexcept { return static_cast<real>(model_->config().layer_norm_epsilon); }
 

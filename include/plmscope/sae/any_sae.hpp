@@ -10,6 +10,7 @@
 #include <plmscope/sae/sparsifiers/jump_relu.hpp>
 #include <plmscope/sae/sparsifiers/matching_pursuit.hpp>
 #include <plmscope/sae/sparsifiers/orthogonal_pursuit.hpp>
+#include <plmscope/sae/sparsifiers/quantised.hpp>
 #include <plmscope/sae/sparsifiers/relu.hpp>
 #include <plmscope/sae/sparsifiers/routed.hpp>
 #include <plmscope/sae/sparsifiers/top_k.hpp>
@@ -68,7 +69,7 @@ class any_sae {
   using of = sae<S, Backend>;
   using variant_type = std::variant<of<top_k>, of<abs_top_k>, of<batch_top_k>, of<relu>,
                                     of<jump_relu>, of<gated>, of<group_max>, of<routed>, of<matching_pursuit>,
-                                    of<orthogonal_pursuit>>;
+                                    of<orthogonal_pursuit>, of<quantised>>;
 
   template <class S>
   any_sae(sae<S, Backend> model) : model_(std::move(model)) {}

@@ -96,6 +96,22 @@ struct normalizer {
     }
   }
 
+  /// From the derivative with respect to what `invert` gives to that with respect to what it takes,
+  /// in place.
+  template <class B>
+  void pull_back(B& be, view<B> g, context<B>& c) const {
+    using real = typename B::real;
+    if (kind == normalization::token_layer_norm) {
+      c.zero.reshape(be, 1, g.rows());
+      be.fill(c.zero.all(), real{0});
+      be.affine_rows(const_view<B>(g), c.zero, c.inverse_factor, g);
+    } else if (kind == normalization::scalar) {
+      be.scale(g, static_cast<real>(1 / scale));
+    } else if (kind == normalization::per_dimension) {
+      be.scale_columns(g, row(be, deviation));
+    }
+  }
+
   static std::string_view name(normalization k) noexcept {
     switch (k) {
       case normalization::none: return "none";

@@ -26,5 +26,7 @@ inline constexpr error_rule sae_settings{"sae.115", error_kind::malformed, "the 
 inline constexpr error_rule sae_not_exportable{"sae.116", error_kind::mismatch, "SAELens can hold the SAE that is written for it"};
 inline constexpr error_rule sae_folder{"sae.117", error_kind::usage, "a folder holds one SAE, or it is said which"};
 
+inline constexpr error_rule sae_behind{"sae.140", error_kind::usage, "what lies behind an SAE is asked with a share of masked residues in [0, 1) and a finite weight of 0 or more"};
+
 }  // namespace rules
 }  // namespace plmscope

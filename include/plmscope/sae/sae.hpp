@@ -153,11 +153,7 @@ class sae {
       const auto beside = options_.sparsifier.offset(be_, directions(), encoded_);
       if (!beside.empty()) be_.axpy(real{1}, beside, out);
     }
-    if (options_.transcodes) {
-      options_.normalize_out.invert(be_, out, out_context_);
-    } else {
-      options_.normalize.invert(be_, out, context_);
-    }
+    result_normalizer().invert(be_, out, result_context());
   }
 
   /// The result for each row. `z`, when given, receives the codes.
@@ -172,6 +168,13 @@ class sae {
   /// n of the last batch handed to `centred`.
   const_view<Backend> normalized() const noexcept { return normalized_; }
   normalizer::context<Backend>& normalizer_context() noexcept { return context_; }
+  /// What brings results back to the scale of the rows that come out, and what it needs of the batch.
+  const normalizer& result_normalizer() const noexcept {
+    return options_.transcodes ? options_.normalize_out : options_.normalize;
+  }
+  normalizer::context<Backend>& result_context() noexcept {
+    return options_.transcodes ? out_context_ : context_;
+  }
 
   /// What the result should be, at the scale of the dictionary: n itself, or the normalised rows of
   /// the other site.
@@ -287,9 +290,9 @@ class sae {
     };
     if constexpr (requires { Sparsifier::vectors; }) {
       for (const auto& v : Sparsifier::vectors) add(v, 1, features(), false);
-      s.start(be_, parameters_);
     }
     if constexpr (sae_concepts::has_matrices<Sparsifier, options>) s.matrices(options_, add);
+    if constexpr (requires { s.start(be_, parameters_); }) s.start(be_, parameters_);
   }
 
   template <class S>

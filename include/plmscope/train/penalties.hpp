@@ -20,7 +20,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 /// A penalty on codes or parameters is a struct with a `template <class B> struct state`, a
 /// `loss(be, state)` (its value in the last step; waits for the device) and, each of them optional:
 ///
-///   p.on_values(be, context, state)    adds to `penalised_pull` and `l0_slope`
+///   p.on_values(be, context, state)    adds to `penalised_pull` and `l0_slope`,
+///                                      may set `latent_slope`
 ///   p.on_pre(be, context, state)       adds to `dz`, which is then with respect to pre-activations
 ///   p.add_gradient(be, context, gradient, sums, state)   adds to the parameters' gradients; `sums`
 ///                                      [1, F] are the sums of dz, which also move a shared bias

@@ -11,6 +11,7 @@
 #include <plmscope/train/metrics.hpp>
 #include <plmscope/train/plans.hpp>
 #include <plmscope/train/rules.hpp>
+#include <plmscope/train/whole_results.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -55,6 +56,8 @@ class reconstruction {
     const codes<B>& z;
     std::size_t blocks;      ///< sites in a row
     const_view<B> offset = {};  ///< [m, d_out] what results have beside the dictionary's, or empty
+    const normalizer* scale = nullptr;  ///< of results, with what it knows of the batch
+    typename normalizer::context<B>* context = nullptr;
   };
 
   explicit reconstruction(B& be) : slot_(be, 1, 1) {}
@@ -74,7 +77,7 @@ class reconstruction {
     if constexpr (std::is_same_v<Plan, full_reconstruction>) {
       g_.reshape(be, m_, d_);
       if constexpr (whole_result<Policy>) {
-        as_a_whole(be, policy, p, in.z, dz);
+        as_a_whole(be, policy, in, dz);
       } else if (per_block<Policy> && in.blocks > 1) {
         blocks_ = in.blocks;
         block_by_block(be, p, in.z, loss, dz);
@@ -181,19 +184,30 @@ class reconstruction {
   }();
 
   template <class Policy>
-  static constexpr bool whole_result =
+  static constexpr bool takes_rows =
       requires(const Policy& p, B& be, const_view<B> x, view<B> g) { p.pull(be, x, x, g); };
+  template <class Policy>
+  static constexpr bool whole_result =
+      takes_rows<Policy> ||
+      requires(const Policy& p, B& be, const whole_results<B>& w, view<B> g) { p.pull(be, w, g); };
 
   template <class Policy>
-  void as_a_whole(B& be, const Policy& policy, const sae_parameters<B>& p, const codes<B>& z,
-                  view<B> dz) {
+  void as_a_whole(B& be, const Policy& policy, const inputs& in, view<B> dz) {
+    const auto& p = in.parameters;
     whole_ = true;
     result_.reshape(be, m_, d_);
     figures_.reshape(be, 3, 1);
-    be.decode(z, const_view<B>(p.decoder), const_view<B>(p.decoder_bias), result_.all());
-    const double loss = policy.pull(be, const_view<B>(result_), aim_, g_.all());
+    be.decode(in.z, const_view<B>(p.decoder), const_view<B>(p.decoder_bias), result_.all());
+    double loss = 0;
+    if constexpr (takes_rows<Policy>) {
+      loss = policy.pull(be, const_view<B>(result_), aim_, g_.all());
+    } else {
+      loss = policy.pull(be, whole_results<B>{result_, aim_, in.target, *in.scale, *in.context,
+                                              residual_},
+                         g_.all());
+    }
     be.fill(figures_.all(), static_cast<real>(loss));
-    be.sampled_dot(z, const_view<B>(g_), const_view<B>(p.decoder), dz);
+    be.sampled_dot(in.z, const_view<B>(g_), const_view<B>(p.decoder), dz);
   }
 
   void aim_at(B& be, const inputs& in) {

@@ -12,6 +12,8 @@ inline constexpr error_rule train_no_rows{"train.103", error_kind::usage, "the r
 inline constexpr error_rule train_loss_space{"train.104", error_kind::usage, "a loss at the scale of the activations needs the normaliser `none` or `token_layer_norm`"};
 inline constexpr error_rule train_prefixes{"train.105", error_kind::usage, "prefixes of a dictionary ascend to its width, with a share of the loss each"};
 inline constexpr error_rule train_own_parameters{"train.106", error_kind::usage, "a sparsifier with parameters of its own is not trained with lengths in codes"};
+inline constexpr error_rule train_k{"train.110", error_kind::usage, "a k that falls ends above 0"};
+inline constexpr error_rule train_behind{"train.111", error_kind::usage, "an end-to-end loss is told what lies behind the SAE"};
 
 // Checkpoints.
 inline constexpr error_rule checkpoint_options{"train.120", error_kind::usage, "checkpoints need a folder, an interval and a number to keep"};

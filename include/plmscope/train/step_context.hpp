@@ -35,6 +35,7 @@ struct step_context {
   const_view<B> latent_shares;          ///< [1, F] what part of a penalty counts, or empty
   const_view<B> dead;                   ///< [1, F] 1 for dead latents, or empty
   view<B, double> l0_slope;             ///< [1, 1] derivative with respect to one active entry
+  const_view<B> latent_slope = {};      ///< [1, F] the same for each latent: set by a penalty, or empty
 
   std::size_t rows() const noexcept { return target.rows(); }
   std::size_t features() const noexcept { return parameters.encoder.rows(); }

@@ -9,13 +9,17 @@
 #include <plmscope/train/contrastive_penalty.hpp>
 #include <plmscope/train/dead_latents/aux_k.hpp>
 #include <plmscope/train/dead_latents/aux_k_by_level.hpp>
+#include <plmscope/train/dead_latents/ghost_gradients.hpp>
 #include <plmscope/train/dead_latents/resampling.hpp>
 #include <plmscope/train/dictionary_norm.hpp>
+#include <plmscope/train/end_to_end.hpp>
 #include <plmscope/train/extra_terms.hpp>
+#include <plmscope/train/frequency_penalty.hpp>
 #include <plmscope/train/initialize.hpp>
 #include <plmscope/train/initialize_dictionary.hpp>
 #include <plmscope/train/initialize_firing_rate.hpp>
 #include <plmscope/train/initialize_subspace.hpp>
+#include <plmscope/train/k_annealing.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/l0_penalty.hpp>
 #include <plmscope/train/metrics.hpp>

@@ -207,7 +207,8 @@ class training_run {
     const auto& p = model_.directions();
     result_.run(be_, policies_.plan, {step_, p, model_.normalized(), target_, z_,
                                       model_.settings().blocks,
-                                      sparsify_.offset(be_, model_.sparsifier(), p)},
+                                      sparsify_.offset(be_, model_.sparsifier(), p),
+                                      &model_.result_normalizer(), &model_.result_context()},
                 policies_.loss, loss, dz_.all());
     policies_.extra.reconstruct(be_, p, result_.aim(), loss, extra_);
     be_.fill(slot(slot_second), 0.0);

@@ -67,6 +67,17 @@ struct jump {
   }
 };
 
+/// The derivative with respect to one active entry: the batch's, and the latent's where there is one.
+template <class Real>
+struct slope_of_l0 {
+  const double* batch;
+  const Real* latent;  ///< [1, F], or null
+  PLMSCOPE_HD Real operator()(std::size_t f) const {
+    const Real slope = static_cast<Real>(*batch);
+    return latent == nullptr ? slope : slope + latent[f];
+  }
+};
+
 /// dz -> da, and what the entry adds to dL/dtheta.
 template <class Real>
 struct pull_back {
@@ -74,7 +85,7 @@ struct pull_back {
   const Real* theta;
   Real* dz;
   Real* to_theta;
-  const double* l0_slope;
+  slope_of_l0<Real> l0_slope;
   Real bandwidth;
   jump_kernel kernel;
   bool reaches_input;
@@ -86,7 +97,7 @@ struct pull_back {
     const Real through = theta[f] / bandwidth * k * dz[e];
     // L0 at values counts entries below the threshold among the zeros, see `unlisted`.
     const Real counted = l0_of_values && !active ? Real{0} : k / bandwidth;
-    to_theta[e] = -through - counted * static_cast<Real>(*l0_slope);
+    to_theta[e] = -through - counted * l0_slope(f);
     dz[e] = (active ? dz[e] : Real{0}) + (reaches_input ? through : Real{0});
   }
 };
@@ -98,7 +109,7 @@ struct unlisted {
   Real* out;
   const Real* theta;
   const Real* active;  ///< entries above the threshold
-  const double* l0_slope;
+  slope_of_l0<Real> l0_slope;
   Real bandwidth;
   jump_kernel kernel;
   Real rows;
@@ -109,7 +120,7 @@ struct unlisted {
     const Real k = kernel_at(kernel, -theta[f] / bandwidth);  // at a value of 0
     const Real loss = relu_first ? -theta[f] / bandwidth * k * out[f] : Real{0};
     const Real zeros = l0_of_values ? k / bandwidth * (rows - active[f]) : Real{0};
-    out[f] = loss - zeros * static_cast<Real>(*l0_slope);
+    out[f] = loss - zeros * l0_slope(f);
   }
 };
 

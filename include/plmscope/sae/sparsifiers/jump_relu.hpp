@@ -50,6 +50,7 @@ struct jump_relu {
     matrix<real, B> pull;    ///< [1, n] contributions to dL/dtheta
     matrix<real, B> value_pull;  ///< [1, n] dL/dz, for `relu_first`
     matrix<real, B> sums;    ///< [1, F]
+    const_view<B> latent_slope;  ///< of this step, from `pull`
 
     template <class F>
     void fields(const F&) {}
@@ -117,13 +118,15 @@ struct jump_relu {
   void pull(B& be, Context& c, state<B>& s) const {
     using real = typename B::real;
     s.pull.reshape(be, 1, c.z.entries());
+    s.latent_slope = c.latent_slope;
     if (relu_first) {
       s.value_pull.reshape(be, 1, c.z.entries());
       be.copy(const_view<B>(c.dz), s.value_pull.all());
     }
     be.each_entry(c.z, jump_detail::pull_back<real>{
                            s.raw.data(), s.theta.data(), c.dz.data(), s.pull.data(),
-                           c.l0_slope.data(), static_cast<real>(bandwidth), kernel,
+                           {c.l0_slope.data(), c.latent_slope.data()},
+                           static_cast<real>(bandwidth), kernel,
                            reaches_input, l0_of_values});
   }
   template <class B, class Context>
@@ -146,7 +149,8 @@ struct jump_relu {
     }
     be.entries(1, features,
                jump_detail::unlisted<real>{s.sums.data(), s.theta.data(), c.active.data(),
-                                           c.l0_slope.data(), static_cast<real>(bandwidth), kernel,
+                                           {c.l0_slope.data(), s.latent_slope.data()},
+                                           static_cast<real>(bandwidth), kernel,
                                            static_cast<real>(c.target.rows()), relu_first,
                                            l0_of_values});
     be.sparse_backward(c.by_feature, const_view<B>(), const_view<B>(s.pull), const_view<B>(),
