@@ -57,3 +57,10 @@ TEST_CASE("Multi-TopK: gradients reach the encoder") {
       o, plmscope::trainer{.dead = quiet, .dictionary = plmscope::free_norm{},
                            .extra = plmscope::multi_top_k{.levels = {{2, 0.5}}}});
 }
+TEST_CASE("cross-layer transcoders: gradients of what a layer may read and write, and of nothing else") {
+  auto o = options(plmscope::relu{});
+  o.transcodes = true, o.d_out = 4, o.centring = input_centring::none;
+  check<plmscope::relu>(o, plmscope::trainer{.penalty = plmscope::tanh_penalty{.weight = {0.2}},
+                                             .dead = quiet,
+                                             .dictionary = plmscope::cross_layer{.layers = 2}});
+}
