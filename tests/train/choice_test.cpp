@@ -37,9 +37,11 @@ using relu_penalties =
 using dictionaries = dictionary_choice<free_norm, unit_norm, unit_norm_before_forward, max_norm>;
 using plans = plan_choice<full_reconstruction, matryoshka, sampled_matryoshka>;
 
+using upkeeping = upkeep_choice<no_upkeep, importance_order, resampling>;
+
 /// Everything chosen: one type, whatever is chosen.
-using choices =
-    trainer<optimizers, warmup_decay, loss_choice, relu_penalties, aux_k, dictionaries, plans>;
+using choices = trainer<optimizers, warmup_decay, loss_choice, relu_penalties, aux_k, dictionaries,
+                        plans, no_extra_term, upkeeping>;
 
 choices chosen() {
   return {.steps = 24,
@@ -60,9 +62,10 @@ auto model_of(std::size_t threads, std::size_t blocks = 1) {
 /// The same training, with the policies themselves.
 template <class B, class Optimizer = adam, class Loss = mean_squared_error,
           class Penalty = no_penalty, class Dictionary = free_norm,
-          class Plan = full_reconstruction>
+          class Plan = full_reconstruction, class Upkeep = no_upkeep>
 outcome plain(Optimizer optimizer = {.lr = 3e-3}, Loss loss = {}, Penalty penalty = {},
-              Dictionary dictionary = {}, Plan plan = {}, std::size_t blocks = 1) {
+              Dictionary dictionary = {}, Plan plan = {}, std::size_t blocks = 1,
+              Upkeep upkeep = {}) {
   const trainer fit{.steps = 24,
                     .batch = 37,
                     .optimizer = optimizer,
@@ -70,7 +73,8 @@ outcome plain(Optimizer optimizer = {.lr = 3e-3}, Loss loss = {}, Penalty penalt
                     .penalty = penalty,
                     .dead = aux_k{.dead_after = 150},
                     .dictionary = dictionary,
-                    .plan = plan};
+                    .plan = plan,
+                    .upkeep = upkeep};
   return interrupted::whole(model_of<B>(1, blocks), planted::reader<B>({.d = d, .offset = 2}), fit);
 }
 
@@ -149,6 +153,20 @@ void check_all() {
     auto fit = chosen();
     fit.plan = {.of = drawn};
     same<B>("drawn prefixes", plain<B>(fast, squares, no_penalty{}, free_norm{}, drawn), fit);
+    const importance_order order{.every = 3};
+    fit.upkeep = {.of = order};
+    same<B>("in the order of importance",
+            plain<B>(fast, squares, no_penalty{}, free_norm{}, drawn, 1, order), fit);
+  }
+  {
+    const averaged mean{.of = muon{.lr = 1e-2}, .decay = 0.8};
+    const resampling again{.every = 6, .dead_after = 100};
+    auto fit = chosen();
+    fit.optimizer = {.of = mean};
+    fit.upkeep = {.of = again};
+    same<B>("resampling with means",
+            plain<B>(mean, squares, no_penalty{}, free_norm{}, full_reconstruction{}, 1, again),
+            fit);
   }
 }
 
@@ -205,6 +223,8 @@ TEST_CASE("a checkpoint knows what was chosen") {
   fit.plan = {.of = matryoshka{.ends = {10}}};
   add(fit);
   fit.plan = {.of = matryoshka{.ends = {11}}};
+  add(fit);
+  fit.upkeep = {.of = resampling{}};
   add(fit);
 
   const golden::scratch_folder folder;

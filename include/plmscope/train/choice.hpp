@@ -259,4 +259,34 @@ struct plan_choice {
   }
 };
 
+/// One of several upkeep policies; `no_upkeep` may be among them.
+template <class... Upkeeps>
+struct upkeep_choice {
+  std::variant<Upkeeps...> of = {};
+
+  template <class B>
+  struct state {
+    std::tuple<typename Upkeeps::template state<B>...> each;
+
+    template <class F>
+    void fields(const F& f) {
+      f("each", each);
+    }
+  };
+  template <class Run, class Rows, class State>
+  void before_step(Run& run, Rows x, State& s) const {
+    choice_detail::chosen(of, s.each,
+                          [&](const auto& u, auto& kept) { u.before_step(run, x, kept); });
+  }
+  template <class Run, class Rows, class State>
+  void after_step(Run& run, Rows x, Rows y, State& s) const {
+    choice_detail::chosen(of, s.each,
+                          [&](const auto& u, auto& kept) { u.after_step(run, x, y, kept); });
+  }
+  template <class F>
+  void settings(const F& f) const {
+    std::visit(f, of);
+  }
+};
+
 }  // namespace plmscope::inline PLMSCOPE_ABI
