@@ -11,10 +11,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -125,6 +127,18 @@ void fill_record(std::map<std::string, std::string>& record, const shared_settin
   unusual("target", o.target_update ? "update" : "states", "states");
 }
 
+/// What is done to latents between steps. Those of `routed` have fixed places.
+template <class S>
+auto upkeep_of(const training_options& o, std::uint64_t seed) {
+  using plmscope::upkeeps;
+  if constexpr (std::is_same_v<S, plmscope::routed>)
+    return resampling_of(o, seed);
+  else if constexpr (std::is_same_v<S, plmscope::jump_relu>)
+    return upkeeps{firing_rate_of(o), resampling_of(o, seed), order_of(o)};
+  else
+    return upkeeps{resampling_of(o, seed), order_of(o)};
+}
+
 template <class S, class Penalty, class Extra = plmscope::no_extra_term>
 trained run(const shared_settings& in, S sparsifier, Penalty penalty, Extra extra = {}) {
   const auto& o = in.o;
@@ -142,7 +156,7 @@ trained run(const shared_settings& in, S sparsifier, Penalty penalty, Extra extr
       .dictionary = dictionary_of(o),
       .plan = plan_of(o, in.common.seed),
       .extra = extra,
-      .upkeep = resampling_of(o, in.common.seed),
+      .upkeep = upkeep_of<S>(o, in.common.seed),
       .clip = o.clip,
       .log_every = std::max<std::size_t>(o.steps / 200, 1),
       .checkpoints = checkpoints_of(o)};

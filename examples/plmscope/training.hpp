@@ -38,9 +38,11 @@ struct training_options {
   double orthogonality = 0;   // weight
   double bandwidth = 0.1;
   double threshold = 0.5;
+  double firing_rate = 0;  // share of rows a latent of jump_relu fires on at first; 0: as it comes
   std::vector<std::size_t> matryoshka = {};  // ends of prefixes; empty: one reconstruction
   std::size_t sampled_matryoshka = 0;        // prefixes drawn a step; 0: none
-  std::vector<double> multi_k = {};          // factors of k of further reconstructions
+  bool importance_order = false;
+  std::vector<double> multi_k = {};  // factors of k of further reconstructions
   std::string decoder = "unit";
   std::string centring = {};  // of one site decoder_bias, else none
   std::string lengths = "free";

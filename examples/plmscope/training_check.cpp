@@ -53,6 +53,8 @@ void check_sparsifier(const training_options& o) {
   only("--tolerance", o.tolerance > 0, {"matching_pursuit"});
   only("--bandwidth", o.bandwidth != usual.bandwidth, {"jump_relu"});
   only("--threshold", o.threshold != usual.threshold, {"jump_relu"});
+  only("--firing-rate", o.firing_rate > 0, {"jump_relu"});
+  needs("--firing-rate", o.firing_rate > 0, o.lengths == "free", "--lengths free", o.lengths);
   only("--pre-activation", o.pre_activation > 0, {"jump_relu"});
   only("--multi-k", !o.multi_k.empty(), {"top_k"});
   for (const double factor : o.multi_k) {
@@ -97,6 +99,10 @@ void check_plan(const training_options& o, std::size_t sites) {
         fmt::format("{}", o.sampled_matryoshka));
   needs(flag, nested && sites > 1, o.loss != "length", "--loss mse or fvu for several sites",
         o.loss);
+  needs("--importance-order", o.importance_order, nested, "--matryoshka or --sampled-matryoshka",
+        "one reconstruction");
+  needs("--importance-order", o.importance_order, !is_one_of(o.sparsifier, {"routed", "group_max"}),
+        "a sparsifier whose latents have no fixed places", o.sparsifier);
   for (std::size_t i = 0; i < o.matryoshka.size(); ++i) {
     require_at_most("--matryoshka", o.matryoshka[i],
                     o.features > 0 ? o.features : (std::size_t{1} << 31) - 1);

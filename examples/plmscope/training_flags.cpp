@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "training.hpp"
 
+#include <cstddef>
+
 namespace {
+
+/// --help shows what `add` adds under a heading of its own.
+template <class Add>
+void under(const char* heading, CLI::App& c, const Add& add) {
+  const std::size_t before = c.get_options({}).size();
+  add();
+  const auto all = c.get_options({});
+  for (std::size_t i = before; i < all.size(); ++i) all[i]->group(heading);
+}
 
 void add_sparsifier_flags(CLI::App& c, training_options& o) {
   c.add_option("--sparsifier", o.sparsifier,
@@ -42,6 +53,10 @@ void add_sparsifier_flags(CLI::App& c, training_options& o) {
   c.add_option("--threshold", o.threshold, "Of jump_relu before the first step")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  c.add_option("--firing-rate", o.firing_rate,
+               "Share of residues that each latent of jump_relu fires on before the first step "
+               "(Conerly et al. 2025: 10000 / features); 0: as it comes")
+      ->check(CLI::Range(0.0, 1.0));
 }
 
 void add_penalty_flags(CLI::App& c, training_options& o) {
@@ -97,6 +112,9 @@ void add_model_flags(CLI::App& c, training_options& o) {
                "2025)");
   c.add_option("--sampled-matryoshka", o.sampled_matryoshka,
                "So many prefixes, drawn anew each step (Nabeshima 2024: 10)");
+  c.add_flag(
+      "--importance-order", o.importance_order,
+      "Keep latents in the order of their importance, most first, for prefixes (Nabeshima 2024)");
   c.add_option("--multi-k", o.multi_k,
                "Factors of k at which top_k reconstructs once more, with weight 1/8 (Gao et al. "
                "2024: 4)");
@@ -156,21 +174,27 @@ void add_step_flags(CLI::App& c, training_options& o) {
 }  // namespace
 
 void add_training_flags(CLI::App& c, training_options& o) {
-  c.add_option("--site", o.site,
-               "Where in the model: embeddings, resid_post.L, final_norm; several with commas and "
-               "no spaces make a crosscoder (Lindsey et al. 2024)")
-      ->capture_default_str();
-  c.add_option("--features", o.features, "Latents; 0 means 8 per dimension")->capture_default_str();
-  add_sparsifier_flags(c, o);
-  add_penalty_flags(c, o);
-  add_model_flags(c, o);
-  add_step_flags(c, o);
+  under("Rows and size", c, [&] {
+    c.add_option(
+         "--site", o.site,
+         "Where in the model: embeddings, resid_post.L, final_norm; several with commas and "
+         "no spaces make a crosscoder (Lindsey et al. 2024)")
+        ->capture_default_str();
+    c.add_option("--features", o.features, "Latents; 0 means 8 per dimension")
+        ->capture_default_str();
+  });
+  under("Sparsifier", c, [&] { add_sparsifier_flags(c, o); });
+  under("Penalties", c, [&] { add_penalty_flags(c, o); });
+  under("Model and results", c, [&] { add_model_flags(c, o); });
+  under("Training", c, [&] { add_step_flags(c, o); });
 }
 
 void add_pair_flags(CLI::App& c, training_options& o) {
-  c.add_option("--target", o.target,
-               "Site whose states should come out: a transcoder (Dunefsky et al. 2024)");
-  c.add_flag("--target-update", o.target_update,
-             "What should come out is the second site less the first (Gujral et al. 2025)");
-  c.add_flag("--skip", o.skip, "A linear map beside a transcoder's latents (Paulo et al. 2025)");
+  under("Transcoder", c, [&] {
+    c.add_option("--target", o.target,
+                 "Site whose states should come out: a transcoder (Dunefsky et al. 2024)");
+    c.add_flag("--target-update", o.target_update,
+               "What should come out is the second site less the first (Gujral et al. 2025)");
+    c.add_flag("--skip", o.skip, "A linear map beside a transcoder's latents (Paulo et al. 2025)");
+  });
 }

@@ -134,6 +134,16 @@ plmscope::resampling resampling_of(const training_options& o, std::uint64_t seed
   return r;
 }
 
+chosen_order order_of(const training_options& o) {
+  if (o.importance_order) return {.of = plmscope::importance_order{}};
+  return {};
+}
+
+chosen_firing_rate firing_rate_of(const training_options& o) {
+  if (o.firing_rate > 0) return {.of = plmscope::initial_firing_rate{.rate = o.firing_rate}};
+  return {};
+}
+
 plmscope::multi_top_k multi_top_k_of(const training_options& o) {
   plmscope::multi_top_k multi;
   multi.levels.clear();

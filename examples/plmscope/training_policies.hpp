@@ -34,6 +34,10 @@ using chosen_threshold_penalty =
 using chosen_pre_activation =
     plmscope::penalty_choice<plmscope::no_penalty, plmscope::pre_activation_penalty>;
 
+using chosen_order = plmscope::upkeep_choice<plmscope::no_upkeep, plmscope::importance_order>;
+using chosen_firing_rate =
+    plmscope::upkeep_choice<plmscope::no_upkeep, plmscope::initial_firing_rate>;
+
 chosen_optimizer optimizer_of(const training_options& o, std::size_t features);
 plmscope::loss_choice loss_of(const training_options& o);
 chosen_dictionary dictionary_of(const training_options& o);
@@ -44,4 +48,6 @@ chosen_threshold_penalty threshold_penalty_of(const training_options& o);
 chosen_pre_activation pre_activation_of(const training_options& o);
 plmscope::aux_k aux_k_of(const training_options& o);
 plmscope::resampling resampling_of(const training_options& o, std::uint64_t seed);
+chosen_order order_of(const training_options& o);
+chosen_firing_rate firing_rate_of(const training_options& o);
 plmscope::multi_top_k multi_top_k_of(const training_options& o);

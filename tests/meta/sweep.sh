@@ -150,6 +150,7 @@ dead = "resampling"
 resample-every = 20
 loss = "fvu"
 matryoshka = [40, 80]
+importance-order = true
 orthogonality = 0.25
 TOML
 sweep "$work/flags.toml" || die "no sweep of other policies"
@@ -158,7 +159,7 @@ keys=(--features 160 --steps 60 --batch 96 --buffer 9000 --k 8 --seed 1 --site r
   --average 0.9 --out "$work/alone.safetensors" > "$work/log" 2>&1 || die "no Switch SAE"
 cmp "$work/alone.safetensors" "$work/flags/esm2_mini-resid_post.1-switch-seed1.safetensors"
 "$program" train "$model" "$work/proteins.tsv" "${keys[@]}" --sparsifier relu --penalty p_annealing \
-  --penalty-weight 0.01 --dead resampling --resample-every 20 --loss fvu --matryoshka 40 80 --orthogonality 0.25 \
+  --penalty-weight 0.01 --dead resampling --resample-every 20 --loss fvu --matryoshka 40 80 --importance-order --orthogonality 0.25 \
   --out "$work/alone.safetensors" > "$work/log" 2>&1 || die "no annealed SAE"
 cmp "$work/alone.safetensors" "$work/flags/esm2_mini-resid_post.1-annealed-seed1.safetensors"
 
@@ -241,6 +242,9 @@ bad 3 cli.121 'did you mean policies?' "$base[polices.a]\n"
 bad 3 cli.121 'did you mean sparsifier?' "$base${p}sparsifer = 'top_k'\n"
 bad 3 cli.121 '"site"' "$base${p}site = 'resid_post.2'\n"
 bad 3 cli.121 '"target"' "$base${p}target = 'resid_post.2'\n"
+bad 3 cli.122 'true or false' "$base${p}matryoshka = [8]\nimportance-order = 'yes'\n"
+bad 3 cli.122 'true or false' "$base${p}matryoshka = [8]\nimportance-order = 1\n"
+bad 2 cli.112 '--importance-order' "$base${p}importance-order = true\n"
 bad 2 cli.112 'policy a, --experts' "$base${p}experts = 4\n"
 bad 3 cli.121 '"metrics"' "$base[training]\nmetrics = '/etc/passwd'\n$p"
 bad 3 cli.121 'no proteins in [concepts]' "$base$p[concepts]\n"

@@ -60,6 +60,7 @@ done
 policy 0.9 --sparsifier jump_relu
 policy 0.9 --sparsifier jump_relu --threshold 0.1 --bandwidth 2 --penalty tanh --penalty-weight 0.01
 policy 0.9 --sparsifier jump_relu --pre-activation 3e-3
+policy 0.9 --sparsifier jump_relu --firing-rate 0.05
 policy 0.9 --orthogonality 0.25
 policy 0.9 --optimizer muon
 said 'training +optimizer = muon'
@@ -72,7 +73,10 @@ policy 0.9 --dead resampling --resample-every 20
 policy 0.9 --clip 0
 policy 0.9 --matryoshka 40 80
 policy 0.9 --sampled-matryoshka 4
+policy 0.9 --sampled-matryoshka 4 --importance-order
+policy 0.9 --sparsifier gated --dead resampling --resample-every 20
 policy 0.9 --sparsifier relu --matryoshka 40 80
+policy 0.9 --sparsifier jump_relu --matryoshka 40 80 --importance-order --average 0.9 --optimizer muon
 policy 0.9 --sparsifier routed --experts 4 --matryoshka 40 80
 policy 0.9 --multi-k 4
 policy 0.9 --multi-k 2 4
@@ -207,6 +211,11 @@ bad --matryoshka --matryoshka 40 80 --features 60
 bad --sampled-matryoshka --matryoshka 40 --sampled-matryoshka 4
 bad --sampled-matryoshka --sampled-matryoshka 1
 bad --matryoshka --matryoshka 40 --site resid_post.1,resid_post.3 --loss length
+bad --importance-order --importance-order
+bad --importance-order --importance-order --matryoshka 40 --sparsifier group_max
+bad --importance-order --importance-order --matryoshka 40 --sparsifier routed
+bad --firing-rate --firing-rate 0.1
+bad --firing-rate --firing-rate 0.1 --sparsifier jump_relu --lengths rank
 bad --encoder --encoder screened --sparsifier relu
 bad --encoder --encoder bf16 --sparsifier matching_pursuit
 bad --lengths --lengths in_codes --sparsifier jump_relu
