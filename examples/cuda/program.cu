@@ -28,4 +28,7 @@
 #include "../plmscope/sweep_records.cpp"
 #include "../plmscope/sweep_table.cpp"
 #include "../plmscope/train.cpp"
+#include "../plmscope/training_check.cpp"
+#include "../plmscope/training_flags.cpp"
+#include "../plmscope/training_policies.cpp"
 #include "../plmscope/verify.cpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ask.hpp"
 #include "rules.hpp"
+#include "sae_file.hpp"
 
 #include <plmscope/acts/model_reader.hpp>
 #include <plmscope/io/byte_source.hpp>
@@ -178,8 +179,8 @@ void run_ask(const ask_command& o) {
   }
   program_model esm =
       open_model(o.model.empty() ? bundled("esm2_mini") : std::filesystem::path(o.model), o.common);
-  const auto site = plmscope::parse_site(
-      plmscope::describe_sae(plmscope::safetensors_file::open(sae_file)).source.site);
+  const auto site = site_read_by(
+      plmscope::describe_sae(plmscope::safetensors_file::open(sae_file)), sae_file);
   esm.check(site);
   program_sae model = program_sae::open(sae_file, {}, esm.source(site), esm.backend());
   if (o.common.dry_run) {

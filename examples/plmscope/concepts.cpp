@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "sae_file.hpp"
 #include "scoring.hpp"
 
 #include <plmscope/sae/checkpoint.hpp>
@@ -23,7 +24,7 @@ void run_concepts(const concepts_command& o) {
   const auto proteins = plmscope::read_uniprot_tsv(std::filesystem::path(o.proteins), {}, &read);
   program_model esm = open_model(o.model, o.common);
   const auto description = plmscope::describe_sae(plmscope::safetensors_file::open(o.sae));
-  const auto site = plmscope::parse_site(description.source.site);
+  const auto site = site_read_by(description, o.sae);
   esm.check(site);
   program_sae model = program_sae::open(o.sae, {}, esm.source(site), esm.backend());
   json_object result{{"model", o.model}, {"sae", o.sae}, {"proteins", proteins.size()},

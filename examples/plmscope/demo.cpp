@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "ask.hpp"
+#include "rules.hpp"
 #include "scoring.hpp"
 
 #include <plmscope/sae/checkpoint.hpp>
@@ -36,6 +37,12 @@ std::string split_text(const scoring_options& o) {
 }
 
 void run_demo(const demo_command& o) {
+  if (o.training.sites().size() > 1) {
+    throw plmscope::error(plmscope::rules::cli_sites, {.where = "--site",
+                                                       .expected = "one site in the demo",
+                                                       .found = o.training.site});
+  }
+  check_training(o.training);
   const auto start = std::chrono::steady_clock::now();
   const auto model_folder = bundled("esm2_mini");
   const auto table = bundled("uniprot_demo.tsv");
@@ -56,8 +63,9 @@ void run_demo(const demo_command& o) {
 
   training_options training = o.training;
   training.metrics = (out / "metrics.jsonl").string();
-  say(fmt::format("[1/4] training a TopK SAE: {} proteins, {} at {}, {} features, k = {}",
-                  proteins.size(), esm.identity().name, training.site, training.features, training.k));
+  say(fmt::format("[1/4] training a {} SAE: {} proteins, {} at {}, {} features, k = {}",
+                  sparsifier_name(training.sparsifier), proteins.size(), esm.identity().name, training.site,
+                  training.features, training.k));
   trained t = train_sae(esm, sequences, training, o.common);
   const auto sae_file = out / "sae.safetensors";
   t.model.save(sae_file);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "command.hpp"
+#include "sae_file.hpp"
 #include "training.hpp"
 
 #include <plmscope/core/progress.hpp>
@@ -142,7 +143,7 @@ void measure(const fidelity_command& o, const Definition& definition) {
   std::optional<plmscope::fidelity> reference;
   for (std::size_t i = 0; i < o.saes.size(); ++i) {
     const auto description = plmscope::describe_sae(plmscope::safetensors_file::open(o.saes[i]));
-    const auto site = plmscope::parse_site(description.source.site);
+    const auto site = site_rebuilt_by(description, o.saes[i]);
     esm.check(site);
     auto sae = program_sae::open(o.saes[i], {}, esm.source(site),
                                                         esm.backend());

@@ -1,32 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "row_feed.hpp"
 #include "training.hpp"
 
 #include <cstddef>
-#include <functional>
-#include <string>
 
-/// Any source of rows as one type, so that the trainer is compiled once.
-struct row_feed {
-  plmscope::activation_source source;
-  std::size_t width;
-  std::function<plmscope::const_view<program_backend>(program_backend&, std::size_t)> next;
-  std::function<std::size_t()> position;
-  std::function<void(program_backend&, std::size_t)> seek;
-  std::function<std::string()> identity;
-
-  template <class Rows>
-  explicit row_feed(Rows& rows)
-      : source(rows.source()),
-        width(rows.width()),
-        next([&rows](program_backend& be, std::size_t n) { return rows.next(be, n); }),
-        position([&rows] { return rows.position(); }),
-        seek([&rows](program_backend& be, std::size_t to) { rows.seek(be, to); }),
-        identity([&rows] { return rows.identity(); }) {}
-};
-
-/// Fits the normaliser on the first rows, trains what the options say, and fills source and training
-/// record.
+/// Fits the normaliser on the first rows, trains what the options say, and fills source and
+/// training record. The rows hold the sites of the options side by side; of a transcoder the last
+/// `target_width` columns are the target's.
 trained fit_sae(program_backend& be, row_feed rows, const training_options& options,
-                const common_options& common);
+                const common_options& common, std::size_t target_width = 0);

@@ -14,9 +14,10 @@
 
 namespace {
 
-enum class flag_kind { text, whole, number };
+enum class flag_kind { text, whole, number, yes };
 
 flag_kind kind_of(const CLI::Option& flag) {
+  if (flag.get_items_expected_max() == 0) return flag_kind::yes;
   const std::string name = flag.get_type_name();
   if (name.starts_with("UINT") || name.starts_with("INT")) return flag_kind::whole;
   return name.starts_with("FLOAT") ? flag_kind::number : flag_kind::text;
@@ -33,6 +34,9 @@ std::string text_of(const CLI::Option& flag, const std::string& key, const toml:
                     const std::string& file) {
   const std::string where = place_in(file, node.source());
   switch (kind_of(flag)) {
+    case flag_kind::yes:
+      if (const auto yes = node.value_exact<bool>()) return *yes ? "true" : "false";
+      refuse(where, key, "true or false", type_of(node));
     case flag_kind::text:
       if (const auto text = node.value_exact<std::string>()) {
         if (!text->empty() && text->find('\0') == std::string::npos) return *text;

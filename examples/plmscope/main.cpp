@@ -25,6 +25,20 @@ void warn_about_openblas() {
 #endif
 }
 
+/// CLI11 reads -5 as 2^64 - 5 where a flag counts something.
+void refuse_negative_counts(CLI::App& app) {
+  const CLI::Validator not_negative(
+      [](std::string& text) {
+        return text.starts_with('-') ? "a whole number from 0 is expected, not " + text
+                                     : std::string();
+      },
+      "");
+  for (CLI::Option* flag : app.get_options()) {
+    if (flag->get_type_name().starts_with("UINT")) flag->check(not_negative);
+  }
+  for (CLI::App* command : app.get_subcommands({})) refuse_negative_counts(*command);
+}
+
 std::string version() {
   return fmt::format("plmscope {}.{}.{}", PLMSCOPE_VERSION_MAJOR, PLMSCOPE_VERSION_MINOR,
                      PLMSCOPE_VERSION_PATCH);
@@ -99,6 +113,7 @@ int main(int argc, char** argv) {
   add_verify(app);
   add_info(app);
   add_convert(app);
+  refuse_negative_counts(app);
   try {
     run_other_backend(argc, argv);
     app.parse(argc, argv);

@@ -134,17 +134,17 @@ plmscope::report_feature feature_card(const scored& s, const protocol_scores& by
   return card;
 }
 
-/// How people write a sparsifier's name.
+}  // namespace
+
 std::string sparsifier_name(const std::string& id) {
   const std::map<std::string, std::string> names{
       {"top_k", "TopK"},         {"abs_top_k", "AbsTopK"}, {"batch_top_k", "BatchTopK"},
       {"jump_relu", "JumpReLU"}, {"relu", "ReLU"},         {"gated", "Gated"},
-      {"group_max", "GroupMax"}};
+      {"group_max", "GroupMax"}, {"routed", "Switch"},     {"matching_pursuit", "matching pursuit"},
+      {"orthogonal_pursuit", "orthogonal pursuit"}};
   const auto at = names.find(id);
   return at == names.end() ? id : at->second;
 }
-
-}  // namespace
 
 plmscope::feature_report make_report(const scored& s, const program_model& esm,
                                      const program_sae& model,

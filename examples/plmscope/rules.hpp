@@ -22,6 +22,8 @@ inline constexpr error_rule sweep_size{"cli.124", error_kind::malformed, "a swee
 inline constexpr error_rule sweep_other{"cli.125", error_kind::mismatch, "a run of a sweep's folder is the one that is asked for"};
 inline constexpr error_rule sweep_records{"cli.126", error_kind::malformed, "a sweep's runs.jsonl has one run a line"};
 inline constexpr error_rule sweep_folder{"cli.127", error_kind::io, "the folder of a sweep can be written, by one process at a time"};
+inline constexpr error_rule cli_sites{"cli.128", error_kind::usage, "the sites of one training are different ones of one width"};
+inline constexpr error_rule cli_autoencoder{"cli.129", error_kind::mismatch, "a command gets an SAE of a kind that it can measure"};
 inline constexpr error_rule cli_picture{"cli.111", error_kind::usage, "one picture shows one sequence"};
 
 }  // namespace rules

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "sae_file.hpp"
 
+#include "rules.hpp"
+
 #include <plmscope/sae/formats/read_published_sae.hpp>
 
 #include <fmt/format.h>
@@ -120,6 +122,29 @@ void describe_sae_text(const plmscope::sae_description& d, json_object& out, std
   for (const auto& [key, value] : d.training_record) {
     text += fmt::format("training      {} = {}\n", key, value.substr(0, 200));
   }
+}
+
+plmscope::site site_read_by(const plmscope::sae_description& d,
+                            const std::filesystem::path& file) {
+  if (d.blocks > 1) {
+    throw plmscope::error(
+        plmscope::rules::cli_autoencoder,
+        {.where = file.string(),
+         .expected = "an SAE that reads one site",
+         .found = fmt::format("a crosscoder of {} sites, {}", d.blocks, d.source.site)});
+  }
+  return plmscope::parse_site(d.source.site);
+}
+
+plmscope::site site_rebuilt_by(const plmscope::sae_description& d,
+                               const std::filesystem::path& file) {
+  if (d.transcodes) {
+    throw plmscope::error(plmscope::rules::cli_autoencoder,
+                          {.where = file.string(),
+                           .expected = "an autoencoder, whose results belong where its rows came from",
+                           .found = "a transcoder from " + d.source.site});
+  }
+  return site_read_by(d, file);
 }
 
 bool describe_published(const std::filesystem::path& path, const plmscope::stated_sae& stated,

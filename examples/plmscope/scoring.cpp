@@ -40,15 +40,21 @@ encoded_proteins encode_proteins(program_backend& be, Reader reader, program_sae
   std::vector<float> back;
   const std::size_t d = model.d_model();
   unexplained_share unexplained(d);
+  // A transcoder's results belong to a site that is not read here.
+  const bool rebuilds = !model.describe().transcodes;
   for (std::size_t rows = 0; reader.read(be, batch);) {
-    rebuilt.reshape(be, batch.rows.rows(), d);
-    model.reconstruct(batch.rows, rebuilt, &z);
-    const auto codes = plmscope::to_host(be, z);
-    states.resize(rebuilt.size());
-    back.resize(rebuilt.size());
+    states.resize(batch.rows.size());
     be.download(batch.rows.all(), std::span(states));
-    be.download(rebuilt.all(), std::span(back));
-    unexplained.add(states, back);
+    if (rebuilds) {
+      rebuilt.reshape(be, batch.rows.rows(), d);
+      model.reconstruct(batch.rows, rebuilt, &z);
+      back.resize(rebuilt.size());
+      be.download(rebuilt.all(), std::span(back));
+      unexplained.add(states, back);
+    } else {
+      model.encode(batch.rows, z);
+    }
+    const auto codes = plmscope::to_host(be, z);
     for (std::size_t r = 0; r < codes.rows(); ++r) {
       out.offsets.push_back(out.offsets.back() + codes.offsets[r + 1] - codes.offsets[r]);
     }
@@ -58,7 +64,7 @@ encoded_proteins encode_proteins(program_backend& be, Reader reader, program_sae
     rows += codes.rows();
     report(rows, reader.total_rows());
   }
-  fvu = unexplained.value();
+  fvu = rebuilds ? unexplained.value() : std::nan("");
   return out;
 }
 

@@ -103,6 +103,9 @@ void write_results(const std::filesystem::path& folder, const plmscope::feature_
 std::string concept_table(const scored& s, std::size_t rows);
 json_object concept_json(const scored& s);
 
+/// How people write a sparsifier's name.
+std::string sparsifier_name(const std::string& id);
+
 /// Which of `s.scores.pairs` names each feature, or pairs.size(): chosen on validation alone, and only
 /// above the amino-acid baseline there.
 std::vector<std::size_t> feature_names(const protocol_scores& s, const scoring_options& options);

@@ -15,6 +15,7 @@
 
 #include <fmt/format.h>
 
+#include <deque>
 #include <filesystem>
 #include <memory>
 
@@ -40,40 +41,70 @@ void finish_train(const train_command& o, trained t, json_object out) {
                            100 * t.last.dead_share, o.out));
 }
 
+/// "resid_post.1", "resid_post.1, resid_post.3", "resid_post.1 to resid_post.3".
+std::string site_text(const training_options& o) {
+  const std::string from = fmt::format("{}", fmt::join(o.sites(), ", "));
+  return o.target.empty() ? from : from + " to " + o.all_sites().back();
+}
+
+void describe_sites(const training_options& o, json_object& out) {
+  out["site"] = o.site;
+  if (!o.target.empty()) out["target"] = o.all_sites().back();
+}
+
+/// One pass of the model, or one file, gives all of them side by side.
+template <class Width>
+void require_one_width(const std::vector<std::string>& sites, const Width& width) {
+  for (const auto& name : sites) {
+    if (width(name) == width(sites.front())) continue;
+    throw plmscope::error(
+        plmscope::rules::cli_sites,
+        {.expected = fmt::format("the width {} of {}", width(sites.front()), sites.front()),
+         .found = fmt::format("{} at {}", width(name), name)});
+  }
+}
+
 void train_on_model(const train_command& o) {
   const auto sequences = read_sequences(o.proteins);
   program_model esm = open_model(o.model, o.common);
-  const auto site = plmscope::parse_site(o.training.site);
-  esm.check(site);
+  require_one_width(o.training.all_sites(), [&](const std::string& name) {
+    const auto at = plmscope::parse_site(name);
+    esm.check(at);
+    return esm.width(at);
+  });
   std::size_t residues = 0;
   for (const auto& s : sequences) residues += s.size();
-  json_object out{{"model", o.model},        {"proteins", sequences.size()}, {"residues", residues},
-                  {"site", o.training.site}, {"steps", o.training.steps},    {"out", o.out}};
+  json_object out{{"model", o.model}, {"proteins", sequences.size()}, {"residues", residues}};
+  describe_sites(o.training, out);
+  out["steps"] = o.training.steps;
+  out["out"] = o.out;
   if (o.common.dry_run) {
     return print_result(o.common, out,
                         fmt::format("would train on {} residues of {} proteins at {}, {} steps of "
                                     "{} rows, and write {}\n",
-                                    residues, sequences.size(), o.training.site, o.training.steps,
-                                    o.training.batch, o.out));
+                                    residues, sequences.size(), site_text(o.training),
+                                    o.training.steps, o.training.batch, o.out));
   }
   finish_train(o, train_sae(esm, sequences, o.training, o.common), out);
 }
 
 void train_on_store(const train_command& o) {
   const auto store = plmscope::activation_store::open(o.store);
-  static_cast<void>(store.manifest().find(o.training.site));
+  require_one_width(o.training.all_sites(), [&](const std::string& name) {
+    return store.manifest().sites[store.manifest().find(name)].width;
+  });
   json_object out{{"store", o.store},
                   {"model", store.manifest().model},
                   {"proteins", store.proteins()},
-                  {"residues", store.rows()},
-                  {"site", o.training.site},
-                  {"steps", o.training.steps},
-                  {"out", o.out}};
+                  {"residues", store.rows()}};
+  describe_sites(o.training, out);
+  out["steps"] = o.training.steps;
+  out["out"] = o.out;
   if (o.common.dry_run) {
     return print_result(o.common, out,
                         fmt::format("would train on {} residues of {} proteins at {} from {}, {} "
                                     "steps of {} rows, and write {}\n",
-                                    store.rows(), store.proteins(), o.training.site, o.store,
+                                    store.rows(), store.proteins(), site_text(o.training), o.store,
                                     o.training.steps, o.training.batch, o.out));
   }
   finish_train(
@@ -90,6 +121,7 @@ void run_train(const train_command& o) {
                            .found = o.store.empty() ? "neither" : "both",
                            .remedy = "see `plmscope train --help`"});
   }
+  check_training(o.training);
   // Before hours of work, not after.
   const auto folder = std::filesystem::absolute(o.out).parent_path();
   if (!o.common.dry_run) std::filesystem::create_directories(folder);
@@ -132,83 +164,40 @@ std::vector<std::string> read_sequences(const std::string& file) {
 trained train_sae(program_model& esm, const std::vector<std::string>& sequences,
                   const training_options& o, const common_options& common) {
   using reader_type = plmscope::model_reader<program_model>;
+  std::vector<plmscope::site> sites;
+  for (const auto& name : o.all_sites()) sites.push_back(plmscope::parse_site(name));
+  const std::size_t target_width = o.target.empty() ? 0 : esm.width(sites.back());
   plmscope::shuffled_rows<reader_type, program_backend> rows(
-      reader_type(esm, plmscope::parse_site(o.site), sequences, common.seed), common.seed,
-      o.buffer_rows);
-  return fit_sae(esm.backend(), row_feed(rows), o, common);
+      reader_type(esm, std::move(sites), sequences, common.seed), common.seed, o.buffer_rows);
+  return fit_sae(esm.backend(), row_feed(rows), o, common, target_width);
 }
 
 trained train_sae(program_backend be, const plmscope::activation_store& store, bool by_protein,
                   const training_options& o, const common_options& common) {
-  if (by_protein) {
-    using reader_type = plmscope::activation_store_reader<program_backend>;
-    plmscope::shuffled_rows<reader_type, program_backend> rows(
-        reader_type(store, o.site, common.seed), common.seed, o.buffer_rows);
-    return fit_sae(be, row_feed(rows), o, common);
+  using reader_type = plmscope::activation_store_reader<program_backend>;
+  // The order of rows depends on seed and sizes alone, so that it is the same at every site.
+  std::deque<plmscope::shuffled_rows<reader_type, program_backend>> by_proteins;
+  std::deque<plmscope::store_rows<program_backend>> by_runs;
+  std::vector<row_feed> sites;
+  for (const auto& name : o.all_sites()) {
+    if (by_protein) {
+      sites.emplace_back(by_proteins.emplace_back(reader_type(store, name, common.seed),
+                                                  common.seed, o.buffer_rows));
+    } else {
+      sites.emplace_back(by_runs.emplace_back(
+          store, name, common.seed, plmscope::store_rows_options{.buffer_rows = o.buffer_rows}));
+    }
   }
-  plmscope::store_rows<program_backend> rows(store, o.site, common.seed,
-                                             {.buffer_rows = o.buffer_rows});
-  return fit_sae(be, row_feed(rows), o, common);
-}
-
-void add_training_flags(CLI::App& c, training_options& o) {
-  c.add_option("--site", o.site, "Where in the model: embeddings, resid_post.L, final_norm")
-      ->capture_default_str();
-  c.add_option("--features", o.features, "Latents; 0 means 8 per dimension")->capture_default_str();
-  c.add_option("--sparsifier", o.sparsifier,
-               "How codes become sparse:\n"
-               "top_k: the k largest of each residue (Gao et al. 2024)\n"
-               "abs_top_k: the k of largest magnitude, with their signs\n"
-               "batch_top_k: k a residue on average over the batch (Bussmann et al. 2024)\n"
-               "jump_relu: learned thresholds that aim at k (Rajamanoharan et al. 2024, \"Jumping "
-               "ahead\")\n"
-               "relu: an L1 penalty that aims at k (Bricken et al. 2023)\n"
-               "gated: gates with an L1 penalty that aims at k (Rajamanoharan et al. 2024, \"Gated "
-               "SAEs\")\n"
-               "group_max: the largest of each of k groups of latents (sparsify)")
-      ->check(CLI::IsMember(
-          {"top_k", "abs_top_k", "batch_top_k", "jump_relu", "relu", "gated", "group_max"}))
-      ->capture_default_str();
-  c.add_option("--k", o.k, "Active latents per residue; of batch_top_k any number, else a whole one")
-      ->check(CLI::Range(0.1, 1024.0))
-      ->capture_default_str();
-  c.add_option("--l1", o.l1,
-               "Weight of the L1 penalty of relu and gated; 0: it seeks k (Nabeshima 2024)")
-      ->check(CLI::NonNegativeNumber);
-  c.add_option("--l0", o.l0, "Weight of (L0 / k - 1)^2 for jump_relu (Lieberum et al. 2024)")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  c.add_option("--bandwidth", o.bandwidth, "Of the thresholds' pseudo-gradients of jump_relu")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  c.add_option("--matryoshka", o.matryoshka,
-               "Ends of prefixes that reconstruct on their own, for top_k and batch_top_k, such as "
-               "256 1024 (Bussmann et al. 2025)");
-  c.add_option("--decoder", o.decoder, "Length of decoder rows: unit (Bricken et al. 2023) or free")
-      ->check(CLI::IsMember({"unit", "free"}))
-      ->capture_default_str();
-  c.add_option("--steps", o.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
-  c.add_option("--batch", o.batch, "Residues an update")
-      ->check(CLI::Range(2, 1 << 20))
-      ->capture_default_str();
-  c.add_option("--lr", o.lr, "Adam's learning rate; 0 means 2e-4 / sqrt(features / 16384)")
-      ->check(CLI::NonNegativeNumber);
-  c.add_option("--aux-k", o.k_aux, "Dead latents per residue in AuxK; 0 means half the width");
-  c.add_option("--aux-alpha", o.aux_alpha, "Weight of the AuxK loss; 0 turns it off")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  c.add_option("--dead-after", o.dead_after,
-               "Residues without firing until a latent counts as dead; 0 means a tenth of the run");
-  c.add_option("--normalize", o.normalize, "How rows are scaled; kept in the SAE file")
-      ->check(CLI::IsMember({"none", "scalar", "per_dimension", "token_layer_norm"}))
-      ->capture_default_str();
-  c.add_option("--buffer", o.buffer_rows, "Rows of the shuffle buffer")->capture_default_str();
-  c.add_option("--metrics", o.metrics, "Write metrics.jsonl, one object a logged step");
+  const std::size_t target_width = o.target.empty() ? 0 : sites.back().width();
+  joined_rows rows(std::move(sites));
+  return fit_sae(be, row_feed(rows), o, common, target_width);
 }
 
 void add_train(CLI::App& app) {
   auto o = std::make_shared<train_command>();
-  CLI::App* c = app.add_subcommand("train", "Train a sparse autoencoder on the activations of a model");
+  CLI::App* c = app.add_subcommand("train",
+                                   "Train a sparse autoencoder, transcoder or crosscoder on the "
+                                   "activations of a model");
   c->add_option("model", o->model,
                 "Folder, file or name (facebook/esm2_t6_8M_UR50D) of an ESM-2 or ESM-C model");
   c->add_option("proteins", o->proteins, "FASTA(.gz) or UniProt TSV(.gz)");
@@ -219,6 +208,7 @@ void add_train(CLI::App& app) {
       ->check(CLI::IsMember({"runs", "proteins"}))
       ->capture_default_str();
   add_training_flags(*c, o->training);
+  add_pair_flags(*c, o->training);
   c->add_option("--out", o->out, "SAE file to write")->capture_default_str();
   auto* every = c->add_option("--checkpoint-every", o->training.checkpoint_every,
                               "Save all that is needed to go on, every so many steps")

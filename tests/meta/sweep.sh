@@ -126,6 +126,43 @@ refused 4 cli.125 'settings.k: 12.5, asked for 12' "$work/other.toml" --out "$wo
 refused 4 cli.125 'settings.k: 12.5, asked for 12' "$work/other.toml" --out "$work/one" --dry-run
 cmp "$work/before" "$work/one/runs.jsonl"
 
+# Flags of every policy are keys; those of transcoders are not.
+cat > "$work/flags.toml" << TOML
+proteins = "$work/proteins.tsv"
+sites = ["resid_post.1"]
+models = ["$model"]
+[training]
+features = 160
+steps = 60
+batch = 96
+buffer = 9000
+k = 8
+[policies.switch]
+sparsifier = "routed"
+experts = 4
+optimizer = "muon"
+average = 0.9
+[policies.annealed]
+sparsifier = "relu"
+penalty = "p_annealing"
+penalty-weight = 0.01
+dead = "resampling"
+resample-every = 20
+loss = "fvu"
+matryoshka = [40, 80]
+importance-order = true
+orthogonality = 0.25
+TOML
+sweep "$work/flags.toml" || die "no sweep of other policies"
+keys=(--features 160 --steps 60 --batch 96 --buffer 9000 --k 8 --seed 1 --site resid_post.1 --threads 2)
+"$program" train "$model" "$work/proteins.tsv" "${keys[@]}" --sparsifier routed --experts 4 --optimizer muon \
+  --average 0.9 --out "$work/alone.safetensors" > "$work/log" 2>&1 || die "no Switch SAE"
+cmp "$work/alone.safetensors" "$work/flags/esm2_mini-resid_post.1-switch-seed1.safetensors"
+"$program" train "$model" "$work/proteins.tsv" "${keys[@]}" --sparsifier relu --penalty p_annealing \
+  --penalty-weight 0.01 --dead resampling --resample-every 20 --loss fvu --matryoshka 40 80 --importance-order --orthogonality 0.25 \
+  --out "$work/alone.safetensors" > "$work/log" 2>&1 || die "no annealed SAE"
+cmp "$work/alone.safetensors" "$work/flags/esm2_mini-resid_post.1-annealed-seed1.safetensors"
+
 # A sweep grows: a policy more, other concepts; what is there stays.
 write_sweep "$work/more.toml" 'protocol = "residue"' '[policies.wide]' 'features = 200'
 sed -i '/^again/d' "$work/more.toml"
@@ -204,6 +241,11 @@ bad 3 cli.121 'did you mean seeds?' "${base}sede = [1]\n$p"
 bad 3 cli.121 'did you mean policies?' "$base[polices.a]\n"
 bad 3 cli.121 'did you mean sparsifier?' "$base${p}sparsifer = 'top_k'\n"
 bad 3 cli.121 '"site"' "$base${p}site = 'resid_post.2'\n"
+bad 3 cli.121 '"target"' "$base${p}target = 'resid_post.2'\n"
+bad 3 cli.122 'true or false' "$base${p}matryoshka = [8]\nimportance-order = 'yes'\n"
+bad 3 cli.122 'true or false' "$base${p}matryoshka = [8]\nimportance-order = 1\n"
+bad 2 cli.112 '--importance-order' "$base${p}importance-order = true\n"
+bad 2 cli.112 'policy a, --experts' "$base${p}experts = 4\n"
 bad 3 cli.121 '"metrics"' "$base[training]\nmetrics = '/etc/passwd'\n$p"
 bad 3 cli.121 'no proteins in [concepts]' "$base$p[concepts]\n"
 bad 3 cli.122 'bad.toml:5:' "$base${p}k = '16'\n"
@@ -235,7 +277,7 @@ bad 3 cli.124 'no policies' "$base[policies]\n"
 bad 3 cli.124 'no models' "proteins='x'\nsites=['resid_post.1']\nmodels=[]\n$p"
 bad 3 cli.124 '1 to 10000 runs' "${base}seeds = [$(seq -s, 1 10001)]\n$p"
 bad 2 cli.112 'policy a' "$base${p}k = 8.5\n"
-bad 2 cli.112 'relu' "$base${p}sparsifier = 'relu'\nmatryoshka = [8, 16]\n"
+bad 2 cli.112 'gated' "$base${p}sparsifier = 'gated'\nmatryoshka = [8, 16]\n"
 bad 2 cli.112 'k up to 4' "$base${p}features = 4\nk = 8\n"
 bad 2 plm.107 'nearest' "proteins='x'\nmodels=['x']\nsites=['resid_pots.1']\n$p"
 bad 4 plm.108 'resid_post.77' "proteins='$work/proteins.tsv'\nmodels=['$model']\nsites=['resid_post.77']\n$p"

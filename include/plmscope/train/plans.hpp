@@ -15,7 +15,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 // results counts: plan(step, features) gives prefixes of the latents.
 
 /// The first latents up to each end (exclusive, ascending; 0: the bias alone), and the share of the
-/// loss that the result built from them has.
+/// loss that the result built from them has. Without ends it is one result from all latents, with all
+/// of the loss.
 struct prefix_list {
   std::vector<std::uint32_t> ends;
   std::vector<double> shares;

@@ -74,26 +74,28 @@ class reconstruction {
     by_part_used_ = false;
     whole_ = false;
     aim_at(be, in);
-    if constexpr (std::is_same_v<Plan, full_reconstruction>) {
+    prefix_list list;
+    if constexpr (!std::is_same_v<Plan, full_reconstruction>) list = plan(in.step, p.decoder.rows());
+    if (list.ends.empty()) {
       g_.reshape(be, m_, d_);
       if constexpr (whole_result<Policy>) {
         as_a_whole(be, policy, in, dz);
-      } else if (per_block<Policy> && in.blocks > 1) {
+      } else if (per_block(policy) && in.blocks > 1) {
         blocks_ = in.blocks;
         block_by_block(be, p, in.z, loss, dz);
       } else {
         figures_.reshape(be, 3, m_);
         be.reconstruct(in.z, p.decoder, p.decoder_bias, aim_, loss, g_, dz, figures_);
       }
-    } else {
-      if (per_block<Policy> && in.blocks > 1) {
+    } else if constexpr (!std::is_same_v<Plan, full_reconstruction>) {
+      if (per_block(policy) && in.blocks > 1) {
         throw error(rules::train_prefixes, {.expected = "a loss of whole rows",
                                             .found = "a loss of each of " +
                                                      std::to_string(in.blocks) + " sites"});
       }
       static_assert(!whole_result<Policy>,
                     "plmscope: a loss of whole results takes full reconstructions");
-      prefixes(be, plan(in.step, p.decoder.rows()), p, in.z, loss, dz);
+      prefixes(be, list, p, in.z, loss, dz);
     }
   }
 
@@ -178,10 +180,10 @@ class reconstruction {
 
  private:
   template <class Policy>
-  static constexpr bool per_block = [] {
-    if constexpr (requires { Policy::per_block; }) return Policy::per_block;
+  static bool per_block(const Policy& policy) {
+    if constexpr (requires { policy.per_block; }) return policy.per_block;
     else return false;
-  }();
+  }
 
   template <class Policy>
   static constexpr bool takes_rows =
