@@ -304,6 +304,21 @@ TEST_CASE("a training that is killed ends with the same bits, whatever the threa
   }
 }
 
+TEST_CASE("levels are not thresholds: a penalty that needs those is refused") {
+  const auto trained = [](auto sparsifier) {
+    using S = decltype(sparsifier);
+    planted::reader<plmscope::cpu> data({.d = 16, .directions = 24});
+    plmscope::sae<S> model({.d_model = 16, .features = 48, .sparsifier = sparsifier});
+    const plmscope::trainer fit{
+        .steps = 2,
+        .batch = 32,
+        .penalty = plmscope::pre_activation_penalty{.weight = {.value = 1}}};
+    return thrown([&] { fit(model, data); });
+  };
+  CHECK(trained(quantised{}) == "train.112");
+  CHECK(trained(plmscope::relu{}) == "train.112");
+}
+
 TEST_CASE("files come back, and broken ones are refused") {
   const golden::scratch_folder folder;
   plmscope::sae<quantised> a(

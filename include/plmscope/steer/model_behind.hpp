@@ -15,6 +15,7 @@
 #include <plmscope/plm/rules.hpp>
 #include <plmscope/plm/site.hpp>
 #include <plmscope/plm/tokenizer.hpp>
+#include <plmscope/sae/description.hpp>
 #include <plmscope/sae/rules.hpp>
 #include <plmscope/tensor/matrix.hpp>
 
@@ -102,7 +103,8 @@ class model_behind {
     const auto from = source();
     return "proteins before model " + from.model + " " + from.model_hash + " at " + from.site +
            ", sequences " + list.hex() + ", seed " + std::to_string(options_.seed) + ", masked " +
-           std::to_string(options_.masked) + ", downstream " + std::to_string(options_.downstream);
+           sae_fields::text(options_.masked) + ", downstream " +
+           sae_fields::text(options_.downstream);
   }
 
   /// States of the residues of the next whole proteins, [at least `rows`, d]; until the next call.

@@ -18,10 +18,11 @@ namespace plmscope::inline PLMSCOPE_ABI {
 ///
 ///   k_s = (1 - r) from + r to,   or with `geometric`   k_s = from^(1 - r) to^r,
 ///
-/// cut off to a whole number where the sparsifier takes no other. An upkeep policy: `to` replaces
-/// the sparsifier's own k, and a training shorter than `over` leaves the k that it came to.
-/// Thresholds that a training averages (BatchTopK) should begin after `over` (`first_step`).
-/// Errors: train.110 for a k that is not above 0.
+/// (sparsify begins at ten times the width and rounds), cut off to a whole number where the
+/// sparsifier takes no other. An upkeep policy: `to` replaces the sparsifier's own k, and a
+/// training shorter than `over` leaves the k that it came to. Thresholds that a training averages
+/// (BatchTopK) should begin after `over` (`first_step`). Errors: train.110 for a k that is not
+/// above 0.
 struct k_annealing {
   double to = 64;
   std::size_t over = 1000;  ///< steps; 0: `to` from the start

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/core/error.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/row_lengths.hpp>
 #include <plmscope/tensor/matrix.hpp>
 #include <plmscope/train/penalties.hpp>
+#include <plmscope/train/rules.hpp>
 #include <plmscope/train/step_context.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -71,7 +74,7 @@ struct dead_slope {
 
 /// weight * mean over rows of sum_i relu(theta_i - a_i) |w_i|, over dead latents or over all: brings
 /// latents that never fire back to their thresholds (Conerly et al. 2025, weight 3e-6 over all;
-/// SAELens over dead ones). For sparsifiers with a learned threshold.
+/// SAELens over dead ones). For sparsifiers with a learned threshold; others are refused (train.112).
 ///
 /// The gradient with respect to the pre-activations is a constant per latent minus its active
 /// entries, so that nothing of size [rows, features] is needed. Cost: one column sum of the rows, one
@@ -151,7 +154,16 @@ struct pre_activation_penalty {
  private:
   template <class B>
   static const_view<B> theta(const step_context<B>& c) {
-    return c.parameters.latent[0].values;
+    const auto& own = c.parameters.latent;
+    if (own.empty() || own[0].values.size() != c.features()) {
+      throw error(rules::train_thresholds,
+                  {.where = "pre_activation_penalty",
+                   .expected = "a vector of " + std::to_string(c.features()) + " thresholds",
+                   .found = own.empty() ? "none"
+                                        : own[0].name + " of " +
+                                              std::to_string(own[0].values.size())});
+    }
+    return own[0].values;
   }
 };
 

@@ -14,6 +14,7 @@ inline constexpr error_rule train_prefixes{"train.105", error_kind::usage, "pref
 inline constexpr error_rule train_own_parameters{"train.106", error_kind::usage, "a sparsifier with parameters of its own is not trained with lengths in codes"};
 inline constexpr error_rule train_k{"train.110", error_kind::usage, "a k that falls ends above 0"};
 inline constexpr error_rule train_behind{"train.111", error_kind::usage, "an end-to-end loss is told what lies behind the SAE"};
+inline constexpr error_rule train_thresholds{"train.112", error_kind::usage, "a penalty below thresholds is for sparsifiers that learn one for each latent"};
 
 // Checkpoints.
 inline constexpr error_rule checkpoint_options{"train.120", error_kind::usage, "checkpoints need a folder, an interval and a number to keep"};
