@@ -72,6 +72,7 @@ void add_stated_flags(CLI::App& command, plmscope::stated_sae& stated) {
   group->add_option("--sparsifier", stated.sparsifier,
                     "Its rule of selection: top_k, batch_top_k, ..");
   group->add_option("--k", stated.k, "Latents that a row keeps");
+  group->add_option("--chosen", stated.chosen, "Blocks of a mixture that see a row");
   yes_or_no("--normalized", stated.normalized, "Whether its rows were normalised one by one");
   yes_or_no("--transcoder", stated.transcoder, "Whether it is a transcoder");
   group->add_option("--norm-factor", stated.norm_factor,

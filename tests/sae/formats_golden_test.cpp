@@ -35,6 +35,8 @@ struct opening {
 };
 
 const std::vector<opening> openings{
+    {"bionemo_moe", "checkpoint_final.pt"},
+    {"bionemo_moe", "checkpoint_final.pt", {.k = 3, .chosen = 2, .normalized = true}},
     {"bionemo_relu", "checkpoint_final.pt", {.normalized = true}},
     {"bionemo_topk", "checkpoint_final.pt"},
     {"bussmann_batchtopk", "sae.pt"},
@@ -131,7 +133,6 @@ struct refused {
   std::string id;
 };
 const std::vector<refused> cannot{
-    {"bionemo_moe", "checkpoint_final.pt", "sae.114"},
     {"crosscoder_fork_batchtopk_decoupled", "model_final.pt", "sae.114"},
 };
 
@@ -210,14 +211,49 @@ numbers decoded_by_unit_rows(const std::filesystem::path& file, const numbers& c
   return out;
 }
 
+// BioNeMo's mixture keeps gates out of its codes: softmax of the router's products with the
+// normalised row, over the sum of the chosen ones.
+void open_gates(numbers& codes, const numbers& x, const numbers& router, std::size_t experts,
+                std::size_t chosen) {
+  const std::size_t d = router.size() / experts;
+  const std::size_t rows = x.size() / d, features = codes.size() / rows;
+  for (std::size_t r = 0; r < rows; ++r) {
+    double mean = 0, squares = 0, all = 0, sum = 0;
+    for (std::size_t j = 0; j < d; ++j) mean += x[r * d + j] / static_cast<double>(d);
+    for (std::size_t j = 0; j < d; ++j) squares += std::pow(x[r * d + j] - mean, 2);
+    const double deviation = std::sqrt(squares / static_cast<double>(d - 1)) + 1e-8;
+    numbers p(experts, 0.0);
+    for (std::size_t e = 0; e < experts; ++e) {
+      for (std::size_t j = 0; j < d; ++j) {
+        p[e] += router[e * d + j] * (x[r * d + j] - mean) / deviation;
+      }
+      p[e] = std::exp(p[e]);
+      all += p[e];
+    }
+    for (double& v : p) v /= all;
+    numbers first = p;
+    std::sort(first.rbegin(), first.rend());
+    for (std::size_t c = 0; c < chosen; ++c) sum += first[c];
+    for (std::size_t i = 0; i < features; ++i) {
+      codes[r * features + i] *= p[i / (features / experts)] / (sum + 1e-8);
+    }
+  }
+}
+
 // The worse of codes and reconstructions; once more after it was saved and opened as a file of
 // ours.
 template <class B>
 double worst_of(const std::filesystem::path& folder, const opening& how, B be = B()) {
   const auto expected = plmscope::safetensors_file::open(folder / "expected.safetensors");
   const auto x = expected.read_vector<double>("x");
-  const auto codes = expected.read_vector<double>(how.codes);
+  auto codes = expected.read_vector<double>(how.codes);
   auto model = any_sae<B>::open(folder / how.file, how.stated, {}, be);
+  if (auto* mixture = model.template get_if<plmscope::routed>()) {
+    const auto& router = mixture->parameters().latent[0].values;
+    numbers weights(router.size());
+    be.download(plmscope::const_view<B>(router), std::span<double>(weights));
+    open_gates(codes, x, weights, mixture->sparsifier().experts, mixture->sparsifier().chosen);
+  }
   const result have = compute(model, x, be);
   double worst = deviation(have.codes, codes);
   if (!how.recon.empty()) {

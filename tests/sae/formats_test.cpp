@@ -346,3 +346,41 @@ TEST_CASE("damage anywhere in published files is an error or harmless, never wor
   }
   if (!folders.empty()) CHECK(tried > 500);
 }
+
+TEST_CASE("a mixture of experts asks for what its file does not say") {
+  const golden::scratch_folder folder;
+  const auto file = folder / "checkpoint_final.safetensors";
+  const std::string in = "model_state_dict/";
+  tensors all{{in + "router.weight", filled({2, d}, 1)}};
+  for (const std::string e : {"0", "1"}) {
+    all[in + "expert_encoders." + e + ".weight"] = filled({5, d}, 2);
+    all[in + "expert_decoders." + e + ".weight"] = filled({d, 5}, 3);
+    all[in + "expert_latent_biases." + e] = filled({5}, 4);
+    all[in + "expert_pre_biases." + e] = filled({d}, 5);
+  }
+  write(file, all);
+  CHECK(id_of(file) == "sae.112");
+  CHECK(id_of(file, {.k = 3}) == "sae.112");
+  CHECK(id_of(file, {.k = 3, .chosen = 1}) == "sae.112");
+  CHECK(id_of(file, {.k = 3, .chosen = 0, .normalized = true}) == "sae.115");
+  CHECK(id_of(file, {.k = 3, .chosen = 3, .normalized = true}) == "sae.115");
+  CHECK(id_of(file, {.k = 11, .chosen = 1, .normalized = true}) == "sae.115");
+  const auto read = plmscope::read_published_sae(file, {.k = 3, .chosen = 1, .normalized = false});
+  CHECK(read.description.training_record.at("stated.chosen") == "1");
+  CHECK(read.description.features == features);
+  CHECK(read.encoder.size() == features * d);
+  CHECK(read.decoder[1] == all[in + "expert_decoders.0.weight"].numbers[5]);
+  auto fewer = all;
+  fewer.erase(in + "expert_pre_biases.1");
+  write(file, fewer);
+  CHECK(id_of(file, {.k = 3, .chosen = 1, .normalized = false}) == "io.123");
+  auto uneven = all;
+  uneven[in + "expert_encoders.1.weight"] = filled({4, d}, 2);
+  write(file, uneven);
+  CHECK(id_of(file, {.k = 3, .chosen = 1, .normalized = false}) == "io.124");
+  all[in + "shared_encoder.weight"] = filled({5, d}, 2);
+  write(file, all);
+  CHECK(id_of(file, {.k = 3, .chosen = 1, .normalized = false}) == "sae.114");
+  write(folder / "plain.safetensors", interprot());
+  CHECK(id_of(folder / "plain.safetensors", {.k = 3, .chosen = 1}) == "sae.113");
+}

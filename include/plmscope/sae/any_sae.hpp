@@ -156,7 +156,7 @@ class any_sae {
 
  private:
   static void check_nothing_stated(const stated_sae& s, const std::filesystem::path& path) {
-    if (s.library.empty() && s.sparsifier.empty() && !s.k && !s.normalized && !s.transcoder &&
+    if (s.library.empty() && s.sparsifier.empty() && !s.k && !s.chosen && !s.normalized && !s.transcoder &&
         !s.norm_factor && !s.relative_variance && !s.layer && s.model.empty() && s.site.empty() &&
         s.target_site.empty() && s.model_hash.empty()) {
       return;

@@ -24,6 +24,7 @@ struct stated_sae {
   std::string library = {};     ///< the library that wrote it, where several write such files
   std::string sparsifier = {};  ///< which rule of selection, by our id
   std::optional<std::size_t> k = {};
+  std::optional<std::size_t> chosen = {};  ///< of a mixture: blocks that see a row
   std::optional<bool> normalized =
       {};  ///< whether rows are normalised one by one, as the library does
   std::optional<bool> transcoder = {};

@@ -56,6 +56,7 @@ inline void check_asked(const sae_reading& r) {
                  .found = "one"});
   };
   refuse("k", r.stated.k.has_value());
+  refuse("chosen", r.stated.chosen.has_value());
   refuse("sparsifier", !r.stated.sparsifier.empty());
   refuse("normalized", r.stated.normalized.has_value());
   refuse("transcoder",
@@ -71,6 +72,7 @@ inline void record_stated(sae_reading& r) {
   r.record("stated.library", s.library);
   r.record("stated.sparsifier", s.sparsifier);
   if (s.k) r.record("stated.k", std::to_string(*s.k));
+  if (s.chosen) r.record("stated.chosen", std::to_string(*s.chosen));
   if (s.normalized) r.record("stated.normalized", truth(*s.normalized));
   if (s.transcoder) r.record("stated.transcoder", truth(*s.transcoder));
   if (s.norm_factor) r.record("stated.norm_factor", sae_fields::text(*s.norm_factor));
