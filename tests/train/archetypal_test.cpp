@@ -26,6 +26,9 @@
 namespace {
 
 using namespace plmscope;
+using stored::host;
+using stored::numbers;
+using stored::read;
 using in_double = basic_cpu<double, eigen_gemm>;
 constexpr std::size_t d = 6, features = 12, count = 20;
 

@@ -24,6 +24,8 @@
 namespace {
 
 using namespace plmscope;
+using stored::host;
+using stored::numbers;
 constexpr std::size_t rows = 200, d = 6, features = 30;
 
 template <class S, class B>

@@ -27,6 +27,9 @@
 namespace {
 
 using namespace plmscope;
+using stored::host;
+using stored::numbers;
+using stored::read;
 using in_double = basic_cpu<double, eigen_gemm>;
 
 constexpr std::size_t features = 20, d = 8;

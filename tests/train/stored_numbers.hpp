@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+namespace stored {
+
 using numbers = std::vector<double>;
 
 /// The entries of a matrix of any backend, in order.
@@ -24,3 +26,5 @@ inline numbers read(const plmscope::safetensors_file& file, const std::string& n
   file.read(name, std::span<double>(v));
   return v;
 }
+
+}  // namespace stored
