@@ -100,6 +100,12 @@ case $kind in
     echo "$unchecked blocks marked as not compiled"
     awk -F '\t' '$2 ~ /^not compiled/ { print "  " $4 " " $2 }' "$work/index" ;;
   run)
+    # In a folder that looks like this one but has no results of earlier runs.
+    mkdir "$work/here"
+    for entry in * ; do
+      [[ $entry == out || $entry == build ]] || ln -s "$PWD/$entry" "$work/here/$entry"
+    done
+    cd "$work/here"
     while IFS=$'\t' read -r language mark file place; do
       [[ $mark == run ]] || continue
       count=$((count + 1))
