@@ -103,8 +103,8 @@ void add_model_flags(CLI::App& c, training_options& o) {
       ->check(CLI::IsMember({"free", "in_codes", "rank"}))
       ->capture_default_str();
   c.add_option("--encoder", o.encoder,
-               "Its product: fp32; bf16, faster, codes differ in the third digit; screened, fp32's "
-               "codes to the bit by way of bf16, for top_k and abs_top_k")
+               "Its product, and those of AuxK: fp32; bf16, faster, codes differ in the third digit; "
+               "screened, fp32's codes to the bit by way of bf16, for top_k and abs_top_k")
       ->check(CLI::IsMember({"fp32", "bf16", "screened"}))
       ->capture_default_str();
   c.add_option("--matryoshka", o.matryoshka,

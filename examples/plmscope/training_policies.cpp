@@ -120,7 +120,9 @@ plmscope::aux_k aux_k_of(const training_options& o) {
   return {.alpha = on ? o.aux_alpha : 0,
           .k = o.k_aux,
           .dead_after = dead_after_of(o),
-          .reaches_encoder = !pursuit};
+          .reaches_encoder = !pursuit,
+          .product = o.encoder == "bf16" ? plmscope::product_precision::bf16
+                                         : plmscope::product_precision::fp32};
 }
 
 plmscope::resampling resampling_of(const training_options& o, std::uint64_t seed) {
