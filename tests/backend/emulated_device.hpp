@@ -141,6 +141,10 @@ class runtime {
 
   plmscope::memory_pool<rubbish_memory>& memory() noexcept { return memory_; }
   std::size_t waits() const noexcept { return waits_; }
+  /// How many numbers were read, and the fewest kernels and products that were queued between
+  /// sending and reading one: with 0 the device stands still meanwhile.
+  std::size_t receipts() const noexcept { return receipts_; }
+  std::size_t head_start() const noexcept { return head_start_; }
   std::size_t launches() const noexcept { return launches_; }
   /// In which order the threads of a block move; blocks come in descending order with `descending`.
   order schedule = order::ascending;
@@ -211,15 +215,22 @@ class runtime {
     for (std::size_t i = 0; i < n; ++i) sorted[i] = keys[positions[i]];
     std::copy(sorted.begin(), sorted.end(), keys);
   }
-  std::size_t ids_where(const std::int64_t* x, std::size_t n, std::int64_t at_least,
-                        std::uint32_t* out) {
-    ++waits_;
-    std::size_t found = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-      if (x[i] >= at_least) out[found++] = static_cast<std::uint32_t>(i);
-    }
-    return found;
+  /// Numbers on their way to the host. Nobody may read one whose place is used again.
+  std::size_t send(const std::int64_t* from) {
+    std::size_t i = 0;
+    while (i < letters_.size() && letters_[i].taken) ++i;
+    if (i == letters_.size()) letters_.emplace_back();
+    letters_[i] = {*from, launches_ + products_, true};
+    return i;
   }
+  std::int64_t receive(std::size_t ticket) {
+    const letter& l = letters_.at(ticket);
+    if (!l.taken) throw std::logic_error("a number is read that was not sent");
+    ++receipts_;
+    head_start_ = std::min(head_start_, launches_ + products_ - l.sent_after);
+    return l.number;
+  }
+  void drop(std::size_t ticket) noexcept { letters_[ticket].taken = false; }
 
   /// Weights as they are.
   template <class Real>
@@ -278,8 +289,9 @@ class runtime {
   }
 
   template <class V, class A, class B, class Real>
-  static void multiply(V c, std::size_t k, const A& a, const B& b, Real beta,
+  void multiply(V c, std::size_t k, const A& a, const B& b, Real beta,
                        plmscope::product_precision precision) {
+    ++products_;
     const bool rounds = precision == plmscope::product_precision::bf16;
     for (std::size_t i = 0; i < c.rows(); ++i) {
       for (std::size_t j = 0; j < c.cols(); ++j) {
@@ -307,8 +319,17 @@ class runtime {
   std::vector<unsigned char> shared_;
   std::vector<unsigned char> slots_ = std::vector<unsigned char>(8 * Threads);
   std::vector<unsigned char> staged_;
+  struct letter {
+    std::int64_t number = 0;
+    std::size_t sent_after = 0;
+    bool taken = false;
+  };
+  std::vector<letter> letters_;
   std::size_t waits_ = 0;
+  std::size_t receipts_ = 0;
+  std::size_t head_start_ = ~std::size_t{0};
   std::size_t launches_ = 0;
+  std::size_t products_ = 0;
 };
 
 /// Sixteen threads a block, teams of four.

@@ -11,7 +11,9 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -74,16 +76,49 @@ TEST_CASE("a training step neither waits for the device nor asks it for memory")
   CHECK(runtime.launches() > 0);
 }
 
-TEST_CASE("AuxK waits for the number of dead latents, when there can be any") {
+TEST_CASE("AuxK reads the number of dead latents while the device works") {
   run_of<device> r{device(), 3000};
   auto& runtime = r.model.backend().runtime();
-  const std::size_t before = runtime.waits();
+  const std::size_t waits = runtime.waits();
+  const std::size_t receipts = runtime.receipts();
   r.steps(0, 14);  // 2,842 rows: nobody can have been silent for 3,000
-  CHECK(runtime.waits() == before);
+  CHECK(runtime.receipts() == receipts);
   r.steps(14, 20);
-  CHECK(runtime.waits() > before);
-  CHECK(runtime.waits() <= before + 40);
   CHECK(r.run.dead_state().dead_count > 0);
+  CHECK(runtime.receipts() > receipts + 20);
+  CHECK(runtime.receipts() <= receipts + 60);  // expected ones, dead ones, soon dead ones
+  CHECK(runtime.waits() == waits);
+#if !defined(__CUDACC__)
+  CHECK(runtime.head_start() >= 2);  // the encoder's product and its bias are queued meanwhile
+#endif
+}
+
+TEST_CASE("a count is read once it is needed, in any order, or never") {
+  device be;
+  auto& runtime = be.runtime();
+  const auto since_of = [&](std::vector<std::int64_t> v) {
+    plmscope::matrix<std::int64_t, device> x(be, 1, v.size());
+    be.upload(std::span<const std::int64_t>(v), x.all());
+    return x;
+  };
+  const auto a = since_of({5, 1, 9, 9, 0}), b = since_of({7, 7}), none = since_of({});
+  plmscope::matrix<std::uint32_t, device> ids(be, 1, 5), more(be, 1, 5);
+  const std::size_t waits = runtime.waits();
+  device::count first = be.ids_where(a.all(), 5, ids.all());
+  device::count second = be.ids_where(b.all(), 8, more.all());
+  device::count empty = be.ids_where(none.all(), 0, more.all());
+  static_cast<void>(be.ids_where(a.all(), 0, more.all()));  // dropped unread
+  device::count third = be.ids_where(a.all(), 0, more.all());
+  CHECK(third == 5);
+  CHECK(second == 0);
+  CHECK(empty == 0);
+  device::count moved = std::move(first);
+  CHECK(first == 0);
+  CHECK(moved == 3);
+  CHECK(moved == 3);
+  moved = be.ids_where(b.all(), 7, more.all());
+  CHECK(moved == 2);
+  CHECK(runtime.waits() == waits);
 }
 
 TEST_CASE("a run repeats bit for bit on the same device") {

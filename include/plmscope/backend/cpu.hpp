@@ -93,6 +93,7 @@ class basic_cpu {
     screening_counts& counts;
   };
 
+  using count = std::size_t;  ///< what is counted is known at once
   static constexpr bool on_host = true;
   static constexpr bool single = std::is_same_v<Real, float>;
   static constexpr std::string_view id = "cpu";

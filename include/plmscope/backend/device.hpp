@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/device/arriving_count.hpp>
 #include <plmscope/backend/device/attention.hpp>
 #include <plmscope/backend/device/buffer.hpp>
 #include <plmscope/backend/device/elementwise.hpp>
@@ -28,8 +29,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 /// The page of primitives for a processor with memory and threads of its own. `Runtime` is what the
 /// device can do: memory, launching a kernel, dense products, a scan, a sort (`cuda_runtime`). All
-/// work goes to one stream in order; only `download`, `synchronize`, `all_finite` and `ids_where`
-/// wait for it. The value is a handle: copies share stream, memory and workspace.
+/// work goes to one stream in order; only `download`, `synchronize` and `all_finite` wait for it, and
+/// a `count` waits for its number. The value is a handle: copies share stream, memory and workspace.
 ///
 /// What each primitive computes, its shapes and its edge behaviour are stated once, in
 /// `backend/primitives.hpp`.
@@ -47,6 +48,7 @@ class basic_device : public device_launcher<Runtime> {
   template <class T>
   using cvec = view<basic_device, const T>;
 
+  using count = arriving_count<Runtime>;
   static constexpr bool on_host = false;
   static constexpr std::string_view id = Runtime::id;
   static constexpr std::string_view gemm_name() noexcept { return Runtime::products_name(); }
@@ -322,9 +324,9 @@ class basic_device : public device_launcher<Runtime> {
       if ((v < Real{0} ? -v : v) > least) since.data()[codes.ids[e]] = 0;
     });
   }
-  std::size_t ids_where(cvec<std::int64_t> since, std::int64_t at_least,
-                        view<basic_device, std::uint32_t> out) {
-    return since.empty() ? 0 : run_->ids_where(since.data(), since.cols(), at_least, out.data());
+  count ids_where(cvec<std::int64_t> since, std::int64_t at_least,
+                  view<basic_device, std::uint32_t> out) {
+    return device_kernels::launch_ids_where(*this, run_, since, at_least, out);
   }
 
   // Transformer.

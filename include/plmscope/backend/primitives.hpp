@@ -123,7 +123,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   count_fired(z, since, tokens, least)    since[f] += tokens, then 0 for every feature with an
 //                             entry of absolute value > least
 //   ids_where(since, at_least, out)   ascending ids f with since[f] >= at_least into `out`
-//                             (capacity F); returns how many; waits
+//                             (capacity F); how many as a `count`: reading it waits until it is
+//                             known, not for what was queued later
 // Transformer
 //   embed(table, tokens, s, out)   out[i, :] = s[i] table[tokens[i], :]
 //   layer_norm(x, gain, bias, eps, out)   biased variance; bias may be empty; out may be x
@@ -222,6 +223,7 @@ template <class B>
 concept backend = requires(B& be, std::size_t n) {
   typename B::real;
   typename B::packed;
+  typename B::count;
   { B::on_host } -> std::convertible_to<bool>;
   { B::id } -> std::convertible_to<std::string_view>;
   be.template allocate<float>(n);

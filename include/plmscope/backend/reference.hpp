@@ -25,6 +25,7 @@ class reference {
   using cmat = view<reference, const double>;
   template <class T>
   using cvec = view<reference, const T>;
+  using count = std::size_t;
   static constexpr bool on_host = true;
   static constexpr std::string_view id = "reference";
 

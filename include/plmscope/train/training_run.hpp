@@ -37,8 +37,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 /// The state of one training: optimizer moments, dead counters, workspace. `Policies` is a trainer
 /// (or any struct with the same fields). One `step` is the whole algorithm, in reading order, in
-/// backend primitives. Nothing in it waits for a device except the count of dead latents (AuxK) and
-/// policies that say so.
+/// backend primitives. Nothing in it waits for a device but policies that say so; the number of dead
+/// latents (AuxK) is asked for early and read while the device works.
 template <class Sae, class Policies>
 class training_run {
   static_assert(require_policies<Policies, training_run, typename Sae::backend_type>::value);

@@ -78,8 +78,10 @@ class cuda_runtime {
     cuda_detail::check(cudaGetDeviceProperties(&properties, device_), "cudaGetDeviceProperties");
     return properties.name;
   }
-  /// How often the host has waited for the device, and how many kernels of ours were launched.
+  /// How often the host has waited for all that was queued, how often for a number alone, and how
+  /// many kernels of ours were launched.
   std::size_t waits() const noexcept { return waits_; }
+  std::size_t receipts() const noexcept { return receipts_; }
   std::size_t launches() const noexcept { return launches_; }
 
   void clear(void* to, std::size_t bytes) {
@@ -108,6 +110,15 @@ class cuda_runtime {
     cuda_detail::check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
   }
 
+  /// A number on its way to the host (`arriving_count`).
+  std::size_t send(const std::int64_t* from) { return numbers_.send(from, stream_); }
+  /// Waits until it has come.
+  std::int64_t receive(std::size_t ticket) {
+    ++receipts_;
+    return numbers_.receive(ticket);
+  }
+  void drop(std::size_t ticket) noexcept { numbers_.drop(ticket); }
+
   std::uint64_t available_bytes() const {
     std::size_t free = 0;
     std::size_t all = 0;
@@ -130,13 +141,6 @@ class cuda_runtime {
                            std::size_t) {
     thrust_algorithms::sort_with_positions(policy(), keys, positions, n);
   }
-  /// Waits.
-  std::size_t ids_where(const std::int64_t* x, std::size_t n, std::int64_t limit,
-                        std::uint32_t* out) {
-    ++waits_;
-    return thrust_algorithms::ids_where(policy(), x, n, limit, out);
-  }
-
   /// Weights [n, k] in the form that products take: bfloat16 or as they are, rows padded to 16
   /// bytes.
   template <class Real>
@@ -289,9 +293,11 @@ class cuda_runtime {
   memory_pool<cuda_detail::device_memory> memory_{cuda_detail::device_memory{}};
   pool_allocator pool_allocator_{&memory_};
   cuda_detail::pinned_staging staging_;
+  cuda_detail::pinned_numbers numbers_;
   std::unique_ptr<cuda_detail::lt_products> products_;
   void* workspace_ = nullptr;
   std::size_t waits_ = 0;
+  std::size_t receipts_ = 0;
   std::size_t launches_ = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -63,6 +64,50 @@ class pinned_staging {
   };
   std::vector<std::unique_ptr<block>> blocks_;
   block* latest_ = nullptr;
+};
+
+/// Single numbers on their way from the device into pinned memory, each with an event that says
+/// when it has come. A ticket is the place of one; places are used again.
+class pinned_numbers {
+ public:
+  std::size_t send(const std::int64_t* from, cudaStream_t stream) {
+    std::size_t i = 0;
+    while (i < places_.size() && places_[i]->taken) ++i;
+    if (i == places_.size()) places_.push_back(std::make_unique<place>());
+    place& p = *places_[i];
+    check(cudaMemcpyAsync(p.number, from, sizeof *from, cudaMemcpyDeviceToHost, stream),
+          "cudaMemcpyAsync");
+    check(cudaEventRecord(p.arrived, stream), "cudaEventRecord");
+    p.taken = true;
+    return i;
+  }
+  /// Waits for this number alone.
+  std::int64_t receive(std::size_t ticket) {
+    check(cudaEventSynchronize(places_[ticket]->arrived), "cudaEventSynchronize");
+    return *places_[ticket]->number;
+  }
+  /// A number that nobody has read may still be on its way: the next one of its place comes after it,
+  /// because both are queued in one stream.
+  void drop(std::size_t ticket) noexcept { places_[ticket]->taken = false; }
+
+ private:
+  struct place {
+    std::int64_t* number = nullptr;
+    cudaEvent_t arrived = nullptr;
+    bool taken = false;
+
+    place() {
+      check(cudaMallocHost(&number, sizeof *number), "cudaMallocHost");
+      check(cudaEventCreateWithFlags(&arrived, cudaEventDisableTiming), "cudaEventCreate");
+    }
+    place(const place&) = delete;
+    place& operator=(const place&) = delete;
+    ~place() {
+      if (arrived != nullptr) static_cast<void>(cudaEventDestroy(arrived));
+      static_cast<void>(cudaFreeHost(number));
+    }
+  };
+  std::vector<std::unique_ptr<place>> places_;
 };
 
 }  // namespace cuda_detail

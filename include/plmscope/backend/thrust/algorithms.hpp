@@ -3,8 +3,6 @@
 
 #include <plmscope/config.hpp>
 
-#include <thrust/copy.h>
-#include <thrust/iterator/counting_iterator.h>
 #include <thrust/scan.h>
 #include <thrust/sequence.h>
 #include <thrust/sort.h>
@@ -31,21 +29,6 @@ void sort_with_positions(const Policy& policy, std::uint32_t* keys, std::uint32_
                          std::size_t n) {
   thrust::sequence(policy, positions, positions + n);
   thrust::stable_sort_by_key(policy, keys, keys + n, positions);
-}
-
-struct at_least {
-  std::int64_t limit;
-  PLMSCOPE_HD bool operator()(std::int64_t v) const noexcept { return v >= limit; }
-};
-
-/// Ascending i with x[i] >= limit into `out`; returns how many. Waits for the answer.
-template <class Policy>
-std::size_t ids_where(const Policy& policy, const std::int64_t* x, std::size_t n,
-                      std::int64_t limit, std::uint32_t* out) {
-  const thrust::counting_iterator<std::uint32_t> ids(0);
-  const auto end =
-      thrust::copy_if(policy, ids, ids + static_cast<std::ptrdiff_t>(n), x, out, at_least{limit});
-  return static_cast<std::size_t>(end - out);
 }
 
 }  // namespace thrust_algorithms

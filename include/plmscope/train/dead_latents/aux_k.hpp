@@ -62,6 +62,10 @@ struct aux_k {
     codes<B> z;
     dead_columns<B> seen;
     dead_products<B> products;
+    matrix<std::uint32_t, B> soon;      ///< [1, F] those that may be dead before long
+    typename B::count dead_now = {};    ///< how many of `ids`, and of `soon`, when `asked`
+    typename B::count dead_soon = {};
+    bool asked = false;
     std::size_t dead_count = 0;
     std::int64_t tokens = 0;      ///< observed so far
     std::int64_t next_check = 0;  ///< before this many tokens no latent can be dead
@@ -79,6 +83,7 @@ struct aux_k {
     state<B> s;
     s.since_fired = matrix<std::int64_t, B>(be, 1, p.encoder.rows());
     s.ids = matrix<std::uint32_t, B>(be, 1, p.encoder.rows());
+    s.soon = matrix<std::uint32_t, B>(be, 1, p.encoder.rows());
     s.denominator = matrix<double, B>(be, 1, 1);
     s.next_check = dead_after;
     s.products.round(be, product);
@@ -90,6 +95,7 @@ struct aux_k {
     s.tokens += static_cast<std::int64_t>(z.rows());
     be.count_fired(z, s.since_fired.all(), static_cast<std::int64_t>(z.rows()),
                    static_cast<typename B::real>(fired_above));
+    ask(be, s);
   }
 
   /// What the loss of one step looks at.
@@ -106,8 +112,7 @@ struct aux_k {
     dead_columns<B>* seen = nullptr;      ///< pre-activations kept elsewhere than in the state
   };
 
-  /// Before the forward pass on `rows` rows: whether `see` will keep any pre-activations. Waits for
-  /// the device, but only where a latent can be dead.
+  /// Before the forward pass on `rows` rows: whether `see` may keep any pre-activations.
   template <class B>
   bool expect(B& be, std::size_t rows, state<B>& s) const {
     const std::int64_t more = count_first ? static_cast<std::int64_t>(rows) : 0;
@@ -121,19 +126,17 @@ struct aux_k {
     s.seen.take(be, pre);
   }
 
-  /// Counts the dead. To count is to wait for the device, so where all latents have fired lately,
-  /// the next count comes when the first of them can be dead.
+  /// The number of the dead. A device was asked for it as soon as a batch had fired, and has the
+  /// reconstruction to do while the host waits for the answer. Where all latents have fired lately,
+  /// the next question comes when the first of them can be dead.
   template <class B>
   bool find(B& be, state<B>& s) const {
     s.dead_count = 0;
-    if (alpha == 0 || s.tokens < s.next_check) return false;
-    const const_view<B, std::int64_t> since = s.since_fired;
-    s.dead_count = be.ids_where(since, dead_after, s.ids.all());
-    if (s.dead_count > 0) return true;
-    const std::int64_t margin = dead_after / 4;
-    if (be.ids_where(since, dead_after - margin, s.ids.all()) == 0)
-      s.next_check = s.tokens + margin;
-    return false;
+    if (!s.asked) ask(be, s);  // a training that was taken up again
+    if (!s.asked) return false;
+    s.dead_count = s.dead_now;
+    if (s.dead_count == 0 && s.dead_soon == 0) s.next_check = s.tokens + soon();
+    return s.dead_count > 0;
   }
 
   /// Runs the dead sub-dictionary on r, when `find` has found some; the loss goes to slot. With an
@@ -195,6 +198,18 @@ struct aux_k {
   }
 
  private:
+  /// Tokens that are not worth another question.
+  std::int64_t soon() const noexcept { return dead_after / 4; }
+
+  template <class B>
+  void ask(B& be, state<B>& s) const {
+    s.asked = alpha != 0 && s.tokens >= s.next_check;
+    if (!s.asked) return;
+    const const_view<B, std::int64_t> since = s.since_fired;
+    s.dead_now = be.ids_where(since, dead_after, s.ids.all());
+    s.dead_soon = be.ids_where(since, dead_after - soon(), s.soon.all());
+  }
+
   template <class V>
   static V as_column(V x) {
     return V(x.data(), x.cols(), 1);

@@ -59,24 +59,28 @@ class dead_columns {
   using real = typename B::real;
 
   /// Nothing is expected and nothing kept.
-  void clear() noexcept { expected_ = rows_ = 0; }
+  void clear() noexcept {
+    expected_ = rows_ = 0;
+    asked_ = false;
+  }
 
-  /// Before the tiles of `rows` rows: keeps latents silent for `at_least` tokens; false where there
-  /// are none. Waits for the device.
+  /// Before the tiles of `rows` rows: keeps latents silent for `at_least` tokens; false where it is
+  /// known that there are none.
   bool expect(B& be, const_view<B, std::int64_t> since_fired, std::int64_t at_least,
               std::size_t rows) {
     clear();
     ids_.reshape(be, 1, since_fired.cols());
-    expected_ = be.ids_where(since_fired, at_least, ids_.all());
-    if (expected_ == 0) return false;
-    place_.reshape(be, 1, since_fired.cols());
-    be.entries(1, expected_, dead_columns_detail::remember_places{ids_.data(), place_.data()});
-    values_.reshape(be, rows, expected_);
-    return true;
+    number_ = be.ids_where(since_fired, at_least, ids_.all());
+    asked_ = true;
+    batch_ = rows;
+    if constexpr (B::on_host) make_room(be);
+    return asked_ || expected_ > 0;
   }
 
-  /// The next rows of pre-activations [.., F].
+  /// The next rows of pre-activations [.., F]. The first call waits for the number of those that are
+  /// expected, while a device has the product to do that made these rows.
   void take(B& be, const_view<B> pre) {
+    make_room(be);
     if (expected_ == 0) return;
     be.entries(
         pre.rows(), expected_,
@@ -100,9 +104,22 @@ class dead_columns {
   }
 
  private:
+  void make_room(B& be) {
+    if (!asked_) return;
+    asked_ = false;
+    expected_ = number_;
+    if (expected_ == 0) return;
+    place_.reshape(be, 1, ids_.cols());
+    be.entries(1, expected_, dead_columns_detail::remember_places{ids_.data(), place_.data()});
+    values_.reshape(be, batch_, expected_);
+  }
+
   matrix<std::uint32_t, B> ids_;    // [1, F] expected ones first
   matrix<std::uint32_t, B> place_;  // [1, F] where an expected latent stands among them
   matrix<real, B> values_, picked_;
+  typename B::count number_ = {};  // of expected ones, when `asked_`
+  bool asked_ = false;
+  std::size_t batch_ = 0;
   std::size_t expected_ = 0;
   std::size_t rows_ = 0;
 };
