@@ -20,9 +20,14 @@ work=$build/gpu
 mkdir -p "$work" benchmarks/results
 export PLMSCOPE_CMAKE_ARGS="${PLMSCOPE_CMAKE_ARGS:-} -DPLMSCOPE_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$arch"
 
-# The build and the tests by ./run: its last line counts them.
+# The build, of what is for a GPU alone, and the tests by ./run: its last line counts them.
+export PLMSCOPE_TARGETS="plmscope_cuda_program_target test_cuda test_thrust cuda_examples bench_gpu"
 PLMSCOPE_BUILD=$build PLMSCOPE_TEST_OUTPUT=all ./run test -L cuda > "$work/test.log" 2>&1 || failed=1
-cmake --build "$build" --target bench_gpu > "$work/bench_build.log" 2>&1 || failed=1
+
+# The program: the whole way from sequences to a report.
+demo_started=$SECONDS
+"$build/examples/plmscope-cuda" demo --out "$work/demo" > "$work/demo.log" 2>&1 || failed=1
+demo="$((SECONDS - demo_started)) s; $(tail -n 1 "$work/demo.log")"
 
 checked=""
 if command -v compute-sanitizer > /dev/null; then
@@ -64,6 +69,7 @@ ratio() {
   echo "tests: $(tail -n 1 "$work/test.log")"
   grep '^golden ' "$work/test.log" || true
   echo "checks: $checked"
+  echo "plmscope demo --backend cuda: $demo"
   cat "$work/ours.txt"
   sed 's/^/rival /' "$work/rival.txt"
   ratio step_fp32_to_dense_fp32 step_fp32 step_dense_fp32 1

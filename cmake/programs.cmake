@@ -91,6 +91,18 @@ function(plmscope_joined path)
   file(CONFIGURE OUTPUT "${path}" CONTENT "// Written by CMake.\n@includes@@bodies@" @ONLY)
 endfunction()
 
+# plmscope_all_examples(FILE SOURCE...): writes FILE, a program that holds the examples SOURCEs.
+function(plmscope_all_examples path)
+  set(EXAMPLE_NAMES "")
+  foreach(file IN LISTS ARGN)
+    get_filename_component(name "${file}" NAME_WE)
+    string(APPEND EXAMPLE_NAMES "  if (name == \"${name}\") return file_${name}::main();\n")
+  endforeach()
+  get_filename_component(folder "${path}" DIRECTORY)
+  plmscope_joined("${folder}/joined.cpp" ${ARGN})
+  configure_file("${PROJECT_SOURCE_DIR}/examples/all.cpp.in" "${path}" @ONLY)
+endfunction()
+
 # plmscope_few_files(OUT STEM SOURCE...): OUT becomes the files STEM_1.cpp, STEM_2.cpp, ... of the build
 # folder that hold SOURCEs, up to about 25 kB in each: several, for several cores and little memory.
 function(plmscope_few_files out stem)
