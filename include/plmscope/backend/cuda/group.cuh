@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -38,16 +39,22 @@ class cuda_group {
     __syncthreads();
     return total;
   }
-  __device__ unsigned before(unsigned n, unsigned& total) const noexcept {
-    unsigned* const of_team = slots<unsigned>();
-    unsigned up_to = n;  // within the warp, this thread included
+  template <class T>
+  __device__ T team_before(T n, T& total) const noexcept {
+    T up_to = n;  // this thread included
     for (unsigned step = 1; step < 32; step *= 2) {
-      const unsigned left = __shfl_up_sync(~0u, up_to, step);
+      const T left = __shfl_up_sync(~0u, up_to, step);
       if (lane() >= step) up_to += left;
     }
-    if (lane() == 31) of_team[team()] = up_to;
+    total = __shfl_sync(~0u, up_to, 31);
+    return up_to - n;
+  }
+  __device__ unsigned before(unsigned n, unsigned& total) const noexcept {
+    unsigned* const of_team = slots<unsigned>();
+    unsigned of_mine = 0;
+    unsigned lower = team_before(n, of_mine);
+    if (lane() == 0) of_team[team()] = of_mine;
     __syncthreads();
-    unsigned lower = up_to - n;
     total = 0;
     for (unsigned t = 0; t < teams(); ++t) {
       lower += t < team() ? of_team[t] : 0;
@@ -55,6 +62,18 @@ class cuda_group {
     }
     __syncthreads();
     return lower;
+  }
+  /// Of the threads with one bin the lowest adds for all: an atomic addition where many threads of
+  /// a warp meet is done once for each of them.
+  __device__ void tally(unsigned* bins, unsigned bin, bool counts) const noexcept {
+    const unsigned some = __ballot_sync(~0u, counts);
+    if (!counts) return;
+    const unsigned same = __match_any_sync(some, bin);
+    if ((same & ((1u << lane()) - 1)) == 0) atomicAdd(bins + bin, __popc(same));
+  }
+  __device__ void add(std::uint64_t* p, std::uint64_t n) const noexcept {
+    static_assert(sizeof(unsigned long long) == sizeof(std::uint64_t));
+    atomicAdd(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(n));
   }
 #else
   std::size_t index() const noexcept { return 0; }
@@ -73,6 +92,13 @@ class cuda_group {
     total = n;
     return 0;
   }
+  template <class T>
+  T team_before(T n, T& total) const noexcept {
+    total = n;
+    return 0;
+  }
+  void tally(unsigned*, unsigned, bool) const noexcept {}
+  void add(std::uint64_t*, std::uint64_t) const noexcept {}
 #endif
 
   PLMSCOPE_HD unsigned lanes() const noexcept { return 32; }

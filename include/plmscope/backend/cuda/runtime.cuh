@@ -58,6 +58,10 @@ class cuda_runtime {
     check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     if (device < 0 || device >= count) check(cudaErrorInvalidDevice, "cudaSetDevice");
     check(cudaSetDevice(device), "cudaSetDevice");
+    int most = 0;
+    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+          "cudaDeviceGetAttribute");
+    shared_bytes_ = static_cast<std::size_t>(most) - group_bytes;
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
     products_ = std::make_unique<cuda_detail::lt_products>();
     workspace_ = memory_.take(cuda_detail::lt_products::workspace_bytes);
@@ -115,9 +119,18 @@ class cuda_runtime {
     return free;
   }
 
+  /// Most shared memory that a launch may ask for.
+  std::size_t shared_bytes() const noexcept { return shared_bytes_; }
+
   template <class Kernel>
   void launch(std::size_t blocks, std::size_t shared_bytes, const Kernel& kernel) {
     constexpr unsigned threads = threads_per_block<Kernel>();
+    if (shared_bytes > unasked_bytes) {
+      cuda_detail::check(cudaFuncSetAttribute(run_kernel<threads, Kernel>,
+                                              cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                              static_cast<int>(shared_bytes)),
+                         "cudaFuncSetAttribute");
+    }
     ++launches_;
     run_kernel<threads><<<static_cast<unsigned>(blocks), threads, shared_bytes, stream_>>>(kernel);
     cuda_detail::check(cudaGetLastError(), "kernel launch");
@@ -204,24 +217,30 @@ class cuda_runtime {
   template <class From, class To>
   void convert(const From* from, std::size_t from_stride, To* to, std::size_t to_stride,
                std::size_t rows, std::size_t cols) {
-    const auto one = [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(rows, cols, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
       device_kernels::store(from[r * from_stride + c], to[r * to_stride + c]);
-    };
-    const device_kernels::over_entries kernel(one, rows, cols);
-    if (kernel.blocks() > 0) launch(kernel.blocks(), 0, kernel);
+    });
   }
   /// c = beta c.
   template <class V, class Real>
   void scale(V c, Real beta) {
-    const auto one = [=] PLMSCOPE_HD(std::size_t r, std::size_t j) {
+    each(c.rows(), c.cols(), [=] PLMSCOPE_HD(std::size_t r, std::size_t j) {
       Real& v = c.row_data(r)[j];
       v = beta == Real{0} ? Real{0} : beta * v;
-    };
-    const device_kernels::over_entries kernel(one, c.rows(), c.cols());
-    if (kernel.blocks() > 0) launch(kernel.blocks(), 0, kernel);
+    });
   }
 
  private:
+  template <class F>
+  void each(std::size_t rows, std::size_t cols, const F& f) {
+    const device_kernels::over_entries<F> kernel(f, rows, cols);
+    if (kernel.blocks() > 0) launch(kernel.blocks(), 0, kernel);
+  }
+  /// Of a block's shared memory, what groups take for their sums, and what the rest of 48 KB
+  /// leaves, which no kernel need ask for.
+  static constexpr std::size_t group_bytes = 1024;
+  static constexpr std::size_t unasked_bytes = 48 * 1024 - group_bytes;
+
   /// Entries of a padded row: whole 16 bytes of every type.
   static std::size_t padded(std::size_t cols) noexcept { return (cols + 7) / 8 * 8; }
   template <class Real>
@@ -285,6 +304,7 @@ class cuda_runtime {
   }
 
   int device_;
+  std::size_t shared_bytes_ = 0;
   cudaStream_t stream_ = nullptr;
   memory_pool<cuda_detail::device_memory> memory_{cuda_detail::device_memory{}};
   pool_allocator pool_allocator_{&memory_};
