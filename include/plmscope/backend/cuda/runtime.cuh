@@ -4,6 +4,7 @@
 #include <plmscope/backend/cuda/check.cuh>
 #include <plmscope/backend/cuda/group.cuh>
 #include <plmscope/backend/cuda/products.cuh>
+#include <plmscope/backend/cuda/sort.cuh>
 #include <plmscope/backend/cuda/staging.cuh>
 #include <plmscope/backend/bfloat16.hpp>
 #include <plmscope/backend/device/buffer.hpp>
@@ -139,9 +140,15 @@ class cuda_runtime {
   void running_sum(std::int64_t* x, std::size_t n) {
     thrust_algorithms::running_sum(policy(), x, n);
   }
+  /// Sorts keys <= key_count and leaves in `positions` where each came from; equal keys keep their
+  /// order.
   void sort_with_positions(std::uint32_t* keys, std::uint32_t* positions, std::size_t n,
-                           std::size_t) {
-    thrust_algorithms::sort_with_positions(policy(), keys, positions, n);
+                           std::size_t key_count) {
+    each(1, n, [=] PLMSCOPE_HD(std::size_t, std::size_t i) {
+      positions[i] = static_cast<std::uint32_t>(i);
+    });
+    cuda_detail::sort_pairs(memory_, stream_, keys, positions, static_cast<std::uint32_t>(n),
+                            static_cast<std::uint32_t>(key_count));
   }
   /// Waits.
   std::size_t ids_where(const std::int64_t* x, std::size_t n, std::int64_t limit,

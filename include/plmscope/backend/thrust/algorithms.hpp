@@ -6,8 +6,6 @@
 #include <thrust/copy.h>
 #include <thrust/iterator/counting_iterator.h>
 #include <thrust/scan.h>
-#include <thrust/sequence.h>
-#include <thrust/sort.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -22,15 +20,6 @@ namespace thrust_algorithms {
 template <class Policy>
 void running_sum(const Policy& policy, std::int64_t* x, std::size_t n) {
   thrust::inclusive_scan(policy, x, x + n, x);
-}
-
-/// Sorts keys and leaves in `positions` where each came from; equal keys keep their order. Radix
-/// sort: a counting sort per digit.
-template <class Policy>
-void sort_with_positions(const Policy& policy, std::uint32_t* keys, std::uint32_t* positions,
-                         std::size_t n) {
-  thrust::sequence(policy, positions, positions + n);
-  thrust::stable_sort_by_key(policy, keys, keys + n, positions);
 }
 
 struct at_least {
