@@ -233,11 +233,11 @@ TEST_CASE("waits of a block for a row") {
     return be.runtime().block_waits() - before;
   };
   CHECK(waits(10240, 64, row::normal) == 18);
-  CHECK(waits(16384, 64, row::normal) == 22);
+  CHECK(waits(16384, 64, row::normal) == 24);
   CHECK(waits(10240, 1024, row::normal) == 30);
   CHECK(waits(800, 64, row::normal) == 13);
   CHECK(waits(10240, 64, row::mostly_zero) <= 18);
-  CHECK(waits(10240, 64, row::equal) == 180);  // every entry reaches the bound
+  CHECK(waits(10240, 64, row::equal) == 182);  // every entry reaches the bound
 }
 #endif
 

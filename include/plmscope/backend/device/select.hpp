@@ -75,7 +75,8 @@ PLMSCOPE_HD const Real* shared_copy(Group& g, const Real* row, unsigned n) {
 ///
 /// 0. A row that fits is copied to shared memory: the only time that all of it is read.
 /// 1. Maxima of strided groups of entries. The k-th largest of at least 2 k such maxima is never
-///    above the k-th largest entry, so what half of its digits say is a bound.
+///    above the k-th largest entry. What its first digits say is a bound: half of them and one, so
+///    that numbers near each other keep apart.
 /// 2. Entries that reach the bound are collected in order of index (few: about k).
 /// 3. The k-th largest of those by radix select.
 /// 4. What lies above it, then its equals from the lowest index on, are written in order.
@@ -171,7 +172,7 @@ struct top_k_rows {
       largest[i] = most;
     }
     // No wait: a thread reads what it has written (see tally_digits).
-    const auto cut = kth(g, groups, k, select::digits / 2,
+    const auto cut = kth(g, groups, k, select::digits / 2 + 1,
                          [&](unsigned i) { return ordered_bits<Real>::of(largest[i]); });
     return ordered_bits<Real>::real(cut.least);
   }
