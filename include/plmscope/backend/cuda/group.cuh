@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/cuda/check.cuh>
 #include <plmscope/backend/device/group.hpp>
 
 #include <cuda_runtime.h>
@@ -137,4 +138,32 @@ __global__ void __launch_bounds__(Threads) run_kernel(const Kernel kernel) {
   kernel(g);
 }
 
+namespace cuda_detail {
+
+/// What groups may take of a block's shared memory, for their sums.
+inline constexpr std::size_t group_bytes = 1024;
+
+/// Most shared memory that a launch may ask for.
+inline std::size_t most_shared_bytes(int device) {
+  int most = 0;
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "cudaDeviceGetAttribute");
+  return static_cast<std::size_t>(most) - group_bytes;
+}
+
+/// Queues a kernel.
+template <unsigned Threads, class Kernel>
+void launch(std::size_t blocks, std::size_t shared_bytes, cudaStream_t stream,
+            const Kernel& kernel) {
+  if (shared_bytes + group_bytes > 48 * 1024) {  // more than that has to be asked for
+    check(cudaFuncSetAttribute(run_kernel<Threads, Kernel>,
+                               cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)),
+          "cudaFuncSetAttribute");
+  }
+  run_kernel<Threads><<<static_cast<unsigned>(blocks), Threads, shared_bytes, stream>>>(kernel);
+  check(cudaGetLastError(), "kernel launch");
+}
+
+}  // namespace cuda_detail
 }  // namespace plmscope::inline PLMSCOPE_ABI

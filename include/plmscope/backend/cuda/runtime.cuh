@@ -59,10 +59,7 @@ class cuda_runtime {
     check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     if (device < 0 || device >= count) check(cudaErrorInvalidDevice, "cudaSetDevice");
     check(cudaSetDevice(device), "cudaSetDevice");
-    int most = 0;
-    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-          "cudaDeviceGetAttribute");
-    shared_bytes_ = static_cast<std::size_t>(most) - group_bytes;
+    shared_bytes_ = cuda_detail::most_shared_bytes(device);
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
     products_ = std::make_unique<cuda_detail::lt_products>();
     workspace_ = memory_.take(cuda_detail::lt_products::workspace_bytes);
@@ -126,15 +123,8 @@ class cuda_runtime {
   template <class Kernel>
   void launch(std::size_t blocks, std::size_t shared_bytes, const Kernel& kernel) {
     constexpr unsigned threads = threads_per_block<Kernel>();
-    if (shared_bytes > unasked_bytes) {
-      cuda_detail::check(cudaFuncSetAttribute(run_kernel<threads, Kernel>,
-                                              cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                              static_cast<int>(shared_bytes)),
-                         "cudaFuncSetAttribute");
-    }
     ++launches_;
-    run_kernel<threads><<<static_cast<unsigned>(blocks), threads, shared_bytes, stream_>>>(kernel);
-    cuda_detail::check(cudaGetLastError(), "kernel launch");
+    cuda_detail::launch<threads>(blocks, shared_bytes, stream_, kernel);
   }
 
   void running_sum(std::int64_t* x, std::size_t n) {
@@ -243,10 +233,6 @@ class cuda_runtime {
     const device_kernels::over_entries<F> kernel(f, rows, cols);
     if (kernel.blocks() > 0) launch(kernel.blocks(), 0, kernel);
   }
-  /// Of a block's shared memory, what groups take for their sums, and what the rest of 48 KB
-  /// leaves, which no kernel need ask for.
-  static constexpr std::size_t group_bytes = 1024;
-  static constexpr std::size_t unasked_bytes = 48 * 1024 - group_bytes;
 
   /// Entries of a padded row: whole 16 bytes of every type.
   static std::size_t padded(std::size_t cols) noexcept { return (cols + 7) / 8 * 8; }
@@ -260,24 +246,20 @@ class cuda_runtime {
 
   /// A rounded copy of an operand, for the duration of a product.
   template <class Stored>
-  struct prepared {
+  class prepared {
+   public:
     template <class C>
     prepared(cuda_runtime& run, C x)
         : stride(padded(x.cols())),
-          pool_(&run.memory_),
-          bytes_(x.rows() * stride * sizeof(Stored)),
-          data(static_cast<Stored*>(pool_->take(bytes_))) {
+          memory_(run.memory_, x.rows() * stride * sizeof(Stored)),
+          data(memory_.template as<Stored>()) {
       run.convert(x.data(), x.stride(), data, stride, x.rows(), x.cols());
     }
-    prepared(const prepared&) = delete;
-    prepared& operator=(const prepared&) = delete;
-    ~prepared() { pool_->give_back(data, bytes_); }
 
     const std::size_t stride;
 
    private:
-    memory_pool<cuda_detail::device_memory>* pool_;
-    std::size_t bytes_;
+    borrowed_memory<memory_pool<cuda_detail::device_memory>> memory_;
 
    public:
     Stored* const data;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <plmscope/backend/cuda/check.cuh>
-#include <plmscope/config.hpp>
+#include <plmscope/backend/device/buffer.hpp>
 
 #include <cuda_runtime.h>
 #include <cub/device/device_radix_sort.cuh>
@@ -15,38 +15,18 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 namespace cuda_detail {
 
-/// Memory of a pool for as long as work that uses it is being queued.
-template <class Pool>
-class borrowed {
- public:
-  borrowed(Pool& pool, std::size_t bytes) : pool_(pool), bytes_(bytes), data_(pool.take(bytes)) {}
-  borrowed(const borrowed&) = delete;
-  borrowed& operator=(const borrowed&) = delete;
-  ~borrowed() { pool_.give_back(data_, bytes_); }
-
-  template <class T>
-  T* as() const noexcept {
-    return static_cast<T*>(data_);
-  }
-
- private:
-  Pool& pool_;
-  std::size_t bytes_;
-  void* data_;
-};
-
 /// Sorts n keys <= `largest` with a number each, equal keys in the order they had; in stream order,
 /// without a wait. A radix sort of the digits that such keys have: two passes for 10,240 features
 /// where all 32 bits take four. Borrows memory for as many keys and numbers more, the same sizes
-/// for the same n. `Pool` has take(bytes) and give_back(pointer, bytes).
+/// for the same n.
 template <class Pool>
 void sort_pairs(Pool& pool, cudaStream_t stream, std::uint32_t* keys, std::uint32_t* numbers,
                 std::uint32_t n, std::uint32_t largest) {
   const auto end_bit = static_cast<int>(std::bit_width(largest));
   if (n < 2 || end_bit == 0) return;
   const std::size_t bytes = std::size_t{n} * sizeof(std::uint32_t);
-  const borrowed other_keys(pool, bytes);
-  const borrowed other_numbers(pool, bytes);
+  const borrowed_memory other_keys(pool, bytes);
+  const borrowed_memory other_numbers(pool, bytes);
   cub::DoubleBuffer<std::uint32_t> key(keys, other_keys.template as<std::uint32_t>());
   cub::DoubleBuffer<std::uint32_t> number(numbers, other_numbers.template as<std::uint32_t>());
   std::size_t work_bytes = 0;
@@ -55,7 +35,7 @@ void sort_pairs(Pool& pool, cudaStream_t stream, std::uint32_t* keys, std::uint3
           "cub::DeviceRadixSort::SortPairs");
   };
   sort(nullptr);  // only says how much memory it takes
-  const borrowed work(pool, work_bytes);
+  const borrowed_memory work(pool, work_bytes);
   sort(work.template as<void>());
   const auto bring_back = [&](cub::DoubleBuffer<std::uint32_t>& from, std::uint32_t* to) {
     if (from.Current() == to) return;  // where it is after an even number of passes
