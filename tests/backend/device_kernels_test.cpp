@@ -31,6 +31,7 @@ enum class mistake {
   another_block,        // reads what another block of the same launch writes
   half_of_them_wait,
   half_of_them_leave,
+  half_of_them_tally,
   too_much_shared
 };
 
@@ -50,6 +51,10 @@ struct round_kernel {
       if (g.rank() % 2 == 0) g.sync();
     } else if (made == mistake::half_of_them_leave && g.rank() % 2 == 1) {
       return;
+    } else if (made == mistake::half_of_them_tally) {
+      unsigned one = 0;
+      if (g.rank() % 2 == 0) g.tally(&one, 0, true);
+      g.sync();
     } else if (made != mistake::no_wait_after_write) {
       g.sync();
     }
@@ -99,6 +104,7 @@ TEST_CASE("what is wrong with a kernel shows") {
     };
     says(mistake::half_of_them_wait, "threads of a block wait in different places of a kernel");
     says(mistake::half_of_them_leave, "some threads of a block wait for others that do not come");
+    says(mistake::half_of_them_tally, "some threads of a block wait for others that do not come");
     says(mistake::too_much_shared, "a kernel takes more shared memory than it asked for");
     CHECK_THROWS_WITH_AS(be.launch(1, 0, waits_unannounced{}),
                          "a kernel that calls itself not cooperative waits", std::logic_error);

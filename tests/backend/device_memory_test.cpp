@@ -97,6 +97,24 @@ TEST_CASE("memory_pool: where memory is short, what nobody uses goes first") {
   pool.give_back(kept, 1024);
 }
 
+TEST_CASE("borrowed_memory: back to the pool, at an error too") {
+  std::map<void*, std::size_t> blocks;
+  small_pool pool(small_memory{&blocks, 10'000});
+  void* first = nullptr;
+  try {
+    const plmscope::borrowed_memory one(pool, 1000);
+    const plmscope::borrowed_memory other(pool, 1000);
+    CHECK(one.as<void>() != other.as<void>());
+    first = one.as<void>();
+    throw 1;
+  } catch (int) {
+  }
+  CHECK(pool.allocations() == 2);
+  const plmscope::borrowed_memory again(pool, 1000);
+  CHECK(again.as<void>() == first);
+  CHECK(pool.allocations() == 2);
+}
+
 TEST_CASE("a step asks for memory once and never waits for the device") {
   for_each_device([]<class B>(B be) {
     using real = typename B::real;

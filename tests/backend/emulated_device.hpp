@@ -70,6 +70,26 @@ class group {
     return lower;
   }
   template <class T>
+  T team_before(T n, T& total, place at = place::current()) {
+    const unsigned first = team() * lanes();
+    put(n);
+    wait(true, at, 0);
+    T lower{0};
+    total = T{0};
+    for (unsigned i = first; i < first + lanes(); ++i) {
+      if (i < rank_) lower += get<T>(i);
+      total += get<T>(i);
+    }
+    wait(true, at, 1);
+    return lower;
+  }
+  /// Waits for the team, which a GPU need not, so that a thread of it that does not come shows.
+  void tally(unsigned* bins, unsigned bin, bool counts, place at = place::current()) {
+    wait(true, at, 0);
+    if (counts) ++bins[bin];
+  }
+  void add(std::uint64_t* p, std::uint64_t n) { *p += n; }
+  template <class T>
   T* shared(std::size_t n) {
     const std::size_t bytes = n * sizeof(T);
     if (bytes > left_)
@@ -173,6 +193,11 @@ class runtime {
   }
   void wait() { ++waits_; }
   std::uint64_t available_bytes() const { return 0; }
+  /// Most shared memory of a block; any device has 48 KB.
+  std::size_t shared_bytes() const noexcept { return shared_limit; }
+  std::size_t shared_limit = 96 * 1024;
+  /// How often the blocks of all launches waited.
+  std::size_t block_waits() const noexcept { return fibers_.block_waits(); }
 
   template <class Kernel>
   void launch(std::size_t blocks, std::size_t shared_bytes, const Kernel& kernel) {
@@ -190,6 +215,9 @@ class runtime {
         kernel(g);
       }
     } else {
+      if (shared_bytes > std::max<std::size_t>(shared_limit, 48 * 1024)) {
+        throw std::logic_error("a kernel asks for more shared memory than there is");
+      }
       shared_.resize(shared_bytes);
       for (std::size_t n = 0; n < blocks; ++n) {
         const std::size_t b = nth_block(n, blocks);

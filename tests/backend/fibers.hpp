@@ -45,7 +45,10 @@ class block_fibers {
       bool moved = false;
       const unsigned teams = size() / lanes_;
       for (unsigned n = 0; n < teams; ++n) moved = run_team(pick(n, teams, o), o) || moved;
-      if (let_go(0, size(), phase::at_block)) continue;
+      if (let_go(0, size(), phase::at_block)) {
+        ++block_waits_;
+        continue;
+      }
       if (done()) return;
       if (!moved) give_up("some threads of a block wait for others that do not come");
     }
@@ -59,6 +62,8 @@ class block_fibers {
     leave(f);
   }
   unsigned current() const noexcept { return current_; }
+  /// How often a whole block has waited.
+  std::size_t block_waits() const noexcept { return block_waits_; }
 
  private:
   enum class phase { ready, at_block, at_team, ended };
@@ -173,6 +178,7 @@ class block_fibers {
   const std::function<void(unsigned)>* body_ = nullptr;
   std::exception_ptr failure_;
   unsigned current_ = 0;
+  std::size_t block_waits_ = 0;
 };
 
 }  // namespace emulation

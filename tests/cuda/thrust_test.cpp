@@ -7,7 +7,6 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
@@ -29,18 +28,6 @@ void check(const Policy& policy) {
     std::partial_sum(x.begin(), x.end(), want.begin());
     algorithms::running_sum(policy, x.data(), n);
     CHECK(x == want);
-
-    std::vector<std::uint32_t> keys(n), positions(n), order(n);
-    for (std::size_t i = 0; i < n; ++i) keys[i] = number(static_cast<std::uint32_t>(i)) % 17;
-    const auto unsorted = keys;
-    std::iota(order.begin(), order.end(), 0u);
-    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return keys[a] < keys[b]; });
-    algorithms::sort_with_positions(policy, keys.data(), positions.data(), n);
-    CHECK(positions == order);
-    CHECK(std::is_sorted(keys.begin(), keys.end()));
-    bool same = true;
-    for (std::size_t i = 0; i < n; ++i) same = same && keys[i] == unsorted[positions[i]];
-    CHECK(same);
   }
 }
 

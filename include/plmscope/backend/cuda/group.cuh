@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/cuda/check.cuh>
 #include <plmscope/backend/device/group.hpp>
 
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -38,16 +40,22 @@ class cuda_group {
     __syncthreads();
     return total;
   }
-  __device__ unsigned before(unsigned n, unsigned& total) const noexcept {
-    unsigned* const of_team = slots<unsigned>();
-    unsigned up_to = n;  // within the warp, this thread included
+  template <class T>
+  __device__ T team_before(T n, T& total) const noexcept {
+    T up_to = n;  // this thread included
     for (unsigned step = 1; step < 32; step *= 2) {
-      const unsigned left = __shfl_up_sync(~0u, up_to, step);
+      const T left = __shfl_up_sync(~0u, up_to, step);
       if (lane() >= step) up_to += left;
     }
-    if (lane() == 31) of_team[team()] = up_to;
+    total = __shfl_sync(~0u, up_to, 31);
+    return up_to - n;
+  }
+  __device__ unsigned before(unsigned n, unsigned& total) const noexcept {
+    unsigned* const of_team = slots<unsigned>();
+    unsigned of_mine = 0;
+    unsigned lower = team_before(n, of_mine);
+    if (lane() == 0) of_team[team()] = of_mine;
     __syncthreads();
-    unsigned lower = up_to - n;
     total = 0;
     for (unsigned t = 0; t < teams(); ++t) {
       lower += t < team() ? of_team[t] : 0;
@@ -55,6 +63,18 @@ class cuda_group {
     }
     __syncthreads();
     return lower;
+  }
+  /// Of the threads with one bin the lowest adds for all: an atomic addition where many threads of
+  /// a warp meet is done once for each of them.
+  __device__ void tally(unsigned* bins, unsigned bin, bool counts) const noexcept {
+    const unsigned some = __ballot_sync(~0u, counts);
+    if (!counts) return;
+    const unsigned same = __match_any_sync(some, bin);
+    if ((same & ((1u << lane()) - 1)) == 0) atomicAdd(bins + bin, __popc(same));
+  }
+  __device__ void add(std::uint64_t* p, std::uint64_t n) const noexcept {
+    static_assert(sizeof(unsigned long long) == sizeof(std::uint64_t));
+    atomicAdd(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(n));
   }
 #else
   std::size_t index() const noexcept { return 0; }
@@ -73,6 +93,13 @@ class cuda_group {
     total = n;
     return 0;
   }
+  template <class T>
+  T team_before(T n, T& total) const noexcept {
+    total = n;
+    return 0;
+  }
+  void tally(unsigned*, unsigned, bool) const noexcept {}
+  void add(std::uint64_t*, std::uint64_t) const noexcept {}
 #endif
 
   PLMSCOPE_HD unsigned lanes() const noexcept { return 32; }
@@ -111,4 +138,32 @@ __global__ void __launch_bounds__(Threads) run_kernel(const Kernel kernel) {
   kernel(g);
 }
 
+namespace cuda_detail {
+
+/// What groups may take of a block's shared memory, for their sums.
+inline constexpr std::size_t group_bytes = 1024;
+
+/// Most shared memory that a launch may ask for.
+inline std::size_t most_shared_bytes(int device) {
+  int most = 0;
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "cudaDeviceGetAttribute");
+  return static_cast<std::size_t>(most) - group_bytes;
+}
+
+/// Queues a kernel.
+template <unsigned Threads, class Kernel>
+void launch(std::size_t blocks, std::size_t shared_bytes, cudaStream_t stream,
+            const Kernel& kernel) {
+  if (shared_bytes + group_bytes > 48 * 1024) {  // more than that has to be asked for
+    check(cudaFuncSetAttribute(run_kernel<Threads, Kernel>,
+                               cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)),
+          "cudaFuncSetAttribute");
+  }
+  run_kernel<Threads><<<static_cast<unsigned>(blocks), Threads, shared_bytes, stream>>>(kernel);
+  check(cudaGetLastError(), "kernel launch");
+}
+
+}  // namespace cuda_detail
 }  // namespace plmscope::inline PLMSCOPE_ABI

@@ -4,6 +4,7 @@
 #include <plmscope/backend/cuda/check.cuh>
 #include <plmscope/backend/cuda/group.cuh>
 #include <plmscope/backend/cuda/products.cuh>
+#include <plmscope/backend/cuda/sort.cuh>
 #include <plmscope/backend/cuda/staging.cuh>
 #include <plmscope/backend/bfloat16.hpp>
 #include <plmscope/backend/device/buffer.hpp>
@@ -58,6 +59,7 @@ class cuda_runtime {
     check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     if (device < 0 || device >= count) check(cudaErrorInvalidDevice, "cudaSetDevice");
     check(cudaSetDevice(device), "cudaSetDevice");
+    shared_bytes_ = cuda_detail::most_shared_bytes(device);
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
     products_ = std::make_unique<cuda_detail::lt_products>();
     workspace_ = memory_.take(cuda_detail::lt_products::workspace_bytes);
@@ -126,20 +128,28 @@ class cuda_runtime {
     return free;
   }
 
+  /// Most shared memory that a launch may ask for.
+  std::size_t shared_bytes() const noexcept { return shared_bytes_; }
+
   template <class Kernel>
   void launch(std::size_t blocks, std::size_t shared_bytes, const Kernel& kernel) {
     constexpr unsigned threads = threads_per_block<Kernel>();
     ++launches_;
-    run_kernel<threads><<<static_cast<unsigned>(blocks), threads, shared_bytes, stream_>>>(kernel);
-    cuda_detail::check(cudaGetLastError(), "kernel launch");
+    cuda_detail::launch<threads>(blocks, shared_bytes, stream_, kernel);
   }
 
   void running_sum(std::int64_t* x, std::size_t n) {
     thrust_algorithms::running_sum(policy(), x, n);
   }
+  /// Sorts keys <= key_count and leaves in `positions` where each came from; equal keys keep their
+  /// order.
   void sort_with_positions(std::uint32_t* keys, std::uint32_t* positions, std::size_t n,
-                           std::size_t) {
-    thrust_algorithms::sort_with_positions(policy(), keys, positions, n);
+                           std::size_t key_count) {
+    each(1, n, [=] PLMSCOPE_HD(std::size_t, std::size_t i) {
+      positions[i] = static_cast<std::uint32_t>(i);
+    });
+    cuda_detail::sort_pairs(memory_, stream_, keys, positions, static_cast<std::uint32_t>(n),
+                            static_cast<std::uint32_t>(key_count));
   }
   /// Weights [n, k] in the form that products take: bfloat16 or as they are, rows padded to 16
   /// bytes.
@@ -208,24 +218,26 @@ class cuda_runtime {
   template <class From, class To>
   void convert(const From* from, std::size_t from_stride, To* to, std::size_t to_stride,
                std::size_t rows, std::size_t cols) {
-    const auto one = [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(rows, cols, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
       device_kernels::store(from[r * from_stride + c], to[r * to_stride + c]);
-    };
-    const device_kernels::over_entries kernel(one, rows, cols);
-    if (kernel.blocks() > 0) launch(kernel.blocks(), 0, kernel);
+    });
   }
   /// c = beta c.
   template <class V, class Real>
   void scale(V c, Real beta) {
-    const auto one = [=] PLMSCOPE_HD(std::size_t r, std::size_t j) {
+    each(c.rows(), c.cols(), [=] PLMSCOPE_HD(std::size_t r, std::size_t j) {
       Real& v = c.row_data(r)[j];
       v = beta == Real{0} ? Real{0} : beta * v;
-    };
-    const device_kernels::over_entries kernel(one, c.rows(), c.cols());
-    if (kernel.blocks() > 0) launch(kernel.blocks(), 0, kernel);
+    });
   }
 
  private:
+  template <class F>
+  void each(std::size_t rows, std::size_t cols, const F& f) {
+    const device_kernels::over_entries<F> kernel(f, rows, cols);
+    if (kernel.blocks() > 0) launch(kernel.blocks(), 0, kernel);
+  }
+
   /// Entries of a padded row: whole 16 bytes of every type.
   static std::size_t padded(std::size_t cols) noexcept { return (cols + 7) / 8 * 8; }
   template <class Real>
@@ -238,24 +250,20 @@ class cuda_runtime {
 
   /// A rounded copy of an operand, for the duration of a product.
   template <class Stored>
-  struct prepared {
+  class prepared {
+   public:
     template <class C>
     prepared(cuda_runtime& run, C x)
         : stride(padded(x.cols())),
-          pool_(&run.memory_),
-          bytes_(x.rows() * stride * sizeof(Stored)),
-          data(static_cast<Stored*>(pool_->take(bytes_))) {
+          memory_(run.memory_, x.rows() * stride * sizeof(Stored)),
+          data(memory_.template as<Stored>()) {
       run.convert(x.data(), x.stride(), data, stride, x.rows(), x.cols());
     }
-    prepared(const prepared&) = delete;
-    prepared& operator=(const prepared&) = delete;
-    ~prepared() { pool_->give_back(data, bytes_); }
 
     const std::size_t stride;
 
    private:
-    memory_pool<cuda_detail::device_memory>* pool_;
-    std::size_t bytes_;
+    borrowed_memory<memory_pool<cuda_detail::device_memory>> memory_;
 
    public:
     Stored* const data;
@@ -289,6 +297,7 @@ class cuda_runtime {
   }
 
   int device_;
+  std::size_t shared_bytes_ = 0;
   cudaStream_t stream_ = nullptr;
   memory_pool<cuda_detail::device_memory> memory_{cuda_detail::device_memory{}};
   pool_allocator pool_allocator_{&memory_};

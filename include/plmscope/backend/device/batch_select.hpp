@@ -2,6 +2,7 @@
 #pragma once
 
 #include <plmscope/backend/device/group.hpp>
+#include <plmscope/backend/device/radix_select.hpp>
 #include <plmscope/backend/device/select.hpp>
 #include <plmscope/backend/device/sparse.hpp>
 
@@ -35,7 +36,7 @@ struct rows_above {
     }
     const auto begin = static_cast<std::size_t>(offsets[g.index()]);
     unsigned count = 0;
-    for_each_in_order(
+    for_each_in_order<4>(
         g, n, [&](unsigned i) { return passes(row[i], i); },
         [&](unsigned i, unsigned place) {
           ids[begin + place] = i;
@@ -83,62 +84,53 @@ struct batch_rows {
   }
 };
 
-/// How the n-th largest key is found: four bits a time, so 15 thresholds are counted at once.
-inline constexpr unsigned digit_bits = 4;
-inline constexpr unsigned digit_steps = (1u << digit_bits) - 1;
-
-/// reached[block, t] = how many keys of a block's rows are at least `found` with the digit t + 1.
+/// Adds to counts[digit] how many keys of a block's rows have this digit above bit `shift` and
+/// share all higher ones with `found`.
 template <class Rows>
 struct count_digits {
   Rows all;
   unsigned shift;
   std::size_t blocks;
   const typename Rows::bits* found;
-  std::uint32_t* reached;
+  std::uint64_t* counts;  ///< [digit_values]
+
+  static constexpr std::size_t shared_bytes = digit_values * sizeof(unsigned);
 
   template <class Group>
   PLMSCOPE_HD void operator()(Group& g) const {
-    using bits = typename Rows::bits;
-    const bits known = *found;
-    unsigned reach[digit_steps] = {};
+    unsigned* const of_block = g.template shared<unsigned>(digit_values);
+    for (unsigned i = g.rank(); i < digit_values; i += g.size()) of_block[i] = 0;
+    g.sync();
+    const typename Rows::bits known = *found;
     for (std::size_t r = g.index(); r < all.rows(); r += blocks) {
       const auto* values = all.values(r);
-      const unsigned n = all.entries(r);
-      for (unsigned e = g.rank(); e < n; e += g.size()) {
-        const bits b = Rows::key(values[e]);
-        for (unsigned t = 0; t < digit_steps; ++t) {
-          reach[t] += b >= (known | static_cast<bits>(bits{t + 1} << shift)) ? 1u : 0u;
-        }
-      }
+      tally_digits(g, of_block, all.entries(r), known, shift,
+                   [&](unsigned e) { return Rows::key(values[e]); });
     }
-    for (unsigned t = 0; t < digit_steps; ++t) {
-      const unsigned total = g.sum(reach[t]);
-      if (g.rank() == 0) reached[g.index() * digit_steps + t] = total;
+    g.sync();
+    for (unsigned i = g.rank(); i < digit_values; i += g.size()) {
+      if (of_block[i] > 0) g.add(counts + i, of_block[i]);
     }
   }
 };
 
-/// Sets the largest digit that at least `want` keys reach; by one block. In the end `found` is the
-/// want-th largest key, or 0 where there are fewer.
+/// Sets this digit of `found` to that of the n-th largest key; by one block. `left` is how many of
+/// the keys that share the digits so far are still wanted. Where there are fewer than n keys,
+/// `found` stays 0.
 template <class Bits>
-struct choose_digit {
-  const std::uint32_t* reached;
-  std::size_t blocks;
-  std::size_t want;
+struct find_digit {
   unsigned shift;
+  std::uint64_t* counts;  ///< left at 0
+  std::uint64_t* left;
   Bits* found;
 
   template <class Group>
   PLMSCOPE_HD void operator()(Group& g) const {
-    unsigned digit = 0;
-    for (unsigned t = 0; t < digit_steps; ++t) {
-      std::size_t total = 0;
-      for (std::size_t b = g.rank(); b < blocks; b += g.size()) {
-        total += reached[b * digit_steps + t];
-      }
-      if (g.sum(total) >= want) digit = t + 1;
-    }
-    if (g.rank() == 0) *found |= static_cast<Bits>(Bits{digit} << shift);
+    if (g.team() != 0) return;
+    const auto choice = choose_digit(g, counts, *left);
+    if (g.lane() != 0) return;
+    *found |= static_cast<Bits>(Bits{choice.digit} << shift);
+    *left -= choice.above;
   }
 };
 

@@ -72,6 +72,27 @@ class memory_pool {
   std::size_t allocations_ = 0;
 };
 
+/// Memory of a pool for the life of this object, while work that uses it is queued.
+template <class Pool>
+class borrowed_memory {
+ public:
+  borrowed_memory(Pool& pool, std::size_t bytes)
+      : pool_(pool), bytes_(bytes), data_(pool.take(bytes)) {}
+  borrowed_memory(const borrowed_memory&) = delete;
+  borrowed_memory& operator=(const borrowed_memory&) = delete;
+  ~borrowed_memory() { pool_.give_back(data_, bytes_); }
+
+  template <class T>
+  T* as() const noexcept {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  Pool& pool_;
+  std::size_t bytes_;
+  void* data_;
+};
+
 /// n entries of device memory of a runtime; the content is arbitrary.
 template <class T, class Runtime>
 class device_buffer {

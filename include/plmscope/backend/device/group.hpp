@@ -22,11 +22,16 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   sync()                  waits for all threads of the block; orders their memory
 //   sum(v), team_sum(v)     the sum over the block or the team, in a fixed order, to every thread
 //   before(n, total)        sum of the n of all lower ranks; total over the block
+//   team_before(n, total)   the same over the team
+//   tally(bins, b, counts)  one more in bins[b] of shared memory for each thread that counts;
+//                           threads of a team with the same b add theirs together
+//   add(p, n)               adds n to *p, where other threads and blocks may add too
 //   shared<T>(n)            n uninitialised entries that the block shares; same calls in all
 //   threads
 //
-// Calls of sync, sum, before and shared must be reached by all threads of the block, team_sum by
-// all of a team. `cooperative = false` says that a kernel makes none of them.
+// Calls of sync, sum, before and shared must be reached by all threads of the block, team_sum,
+// team_before and tally by all of a team; tally and add order nothing, and are for integers, whose
+// sums have no order. `cooperative = false` says that a kernel makes none of them.
 namespace device_kernels {
 
 PLMSCOPE_HD constexpr std::size_t at_most(std::size_t a, std::size_t b) noexcept {

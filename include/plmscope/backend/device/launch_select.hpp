@@ -39,15 +39,14 @@ void launch_group_max(Device& be, C pre, std::size_t groups, bool zeros, Codes& 
   auto counts = be.template scratch<std::uint32_t>(rows);
   auto ids = be.template scratch<std::uint32_t>(most);
   auto values = be.template scratch<Real>(most);
-  be.entries(1, rows,
-             group_max<C>{pre, groups, zeros, ids.get(), values.get(), counts.get()});
+  be.entries(1, rows, group_max<C>{pre, groups, zeros, ids.get(), values.get(), counts.get()});
   const std::uint32_t* const n = counts.get();
   be.entries(1, rows, [=] PLMSCOPE_HD(std::size_t, std::size_t r) {
     offsets[r + 1] = static_cast<std::int64_t>(n[r]);
   });
   be.runtime().running_sum(offsets, rows + 1);
-  be.launch(rows, 0, close_up_rows<Real>{ids.get(), values.get(), groups, offsets, out.ids(),
-                                         out.values()});
+  be.launch(rows, 0,
+            close_up_rows<Real>{ids.get(), values.get(), groups, offsets, out.ids(), out.values()});
   out.append(rows, most);
 }
 
@@ -64,7 +63,7 @@ void launch_split_rows(Device& be, const Codes& z, Ends ends, Offsets offsets) {
 }
 
 /// The same kernels whatever the numbers are, and memory for n entries beside those of `out`: first
-/// the n-th largest key, 4 bits a pass; then the ranks of all rows; then what stays, written to the
+/// the n-th largest key, 8 bits a pass; then the ranks of all rows; then what stays, written to the
 /// side because it comes from `out` itself.
 template <class Order, class Device, class C, class Codes, class V>
 void launch_batch_top_n(Device& be, C pre, std::size_t n, Codes& out, V last) {
@@ -80,13 +79,19 @@ void launch_batch_top_n(Device& be, C pre, std::size_t n, Codes& out, V last) {
 
   const std::size_t blocks = std::min<std::size_t>(rows, 1024);
   auto key = be.template scratch<bits>(1);
-  auto reached = be.template scratch<std::uint32_t>(blocks * digit_steps);
+  auto counts = be.template scratch<std::uint64_t>(digit_values + 1);
   bits* const found = key.get();
-  be.runtime().clear(found, sizeof(bits));
-  for (unsigned shift = ordered_bits<Real>::width; shift > 0;) {
+  std::uint64_t* const left = counts.get() + digit_values;
+  be.runtime().clear(counts.get(), digit_values * sizeof(std::uint64_t));
+  be.entries(1, 1, [=] PLMSCOPE_HD(std::size_t, std::size_t) {
+    *found = n == 0 ? ~bits{0} : bits{0};  // no key reaches the first
+    *left = n;
+  });
+  for (unsigned shift = n == 0 ? 0 : ordered_bits<Real>::width; shift > 0;) {
     shift -= digit_bits;
-    be.launch(blocks, 0, count_digits<rows_type>{all, shift, blocks, found, reached.get()});
-    be.launch(1, 0, choose_digit<bits>{reached.get(), blocks, n, shift, found});
+    using kernel = count_digits<rows_type>;
+    be.launch(blocks, kernel::shared_bytes, kernel{all, shift, blocks, found, counts.get()});
+    be.launch(1, 0, find_digit<bits>{shift, counts.get(), left, found});
   }
 
   auto above = be.template scratch<std::int64_t>(rows + 1);

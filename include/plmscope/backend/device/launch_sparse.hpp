@@ -37,8 +37,12 @@ void launch_top_k(Device& be, C pre, std::size_t k, Codes& out) {
   auto values = be.template scratch<Real>(std::max<std::size_t>(rows * k, 1));
   if (k > 0) {
     using kernel = top_k_rows<C, Order>;
-    be.launch(rows, kernel::shared_bytes(),
-              kernel{pre, static_cast<unsigned>(k), ids.get(), values.get(), counts.get()});
+    const unsigned groups = kernel::groups_for(k, pre.cols());
+    const bool copies =
+        kernel::shared_bytes(pre.cols(), groups, true) <= be.runtime().shared_bytes();
+    be.launch(rows, kernel::shared_bytes(pre.cols(), groups, copies),
+              kernel{pre, static_cast<unsigned>(k), groups, copies, ids.get(), values.get(),
+                     counts.get()});
   } else {
     be.runtime().clear(counts.get(), rows * sizeof(std::uint32_t));
   }
