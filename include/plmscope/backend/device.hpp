@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <plmscope/backend/device/attention.hpp>
 #include <plmscope/backend/device/buffer.hpp>
 #include <plmscope/backend/device/elementwise.hpp>
 #include <plmscope/backend/device/group.hpp>
+#include <plmscope/backend/device/launch_attention.hpp>
 #include <plmscope/backend/device/launch_linear.hpp>
 #include <plmscope/backend/device/launch_select.hpp>
 #include <plmscope/backend/device/launch_sparse.hpp>
