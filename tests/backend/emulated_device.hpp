@@ -44,6 +44,7 @@ class group {
   unsigned lane() const noexcept { return rank_ % lanes(); }
   unsigned team() const noexcept { return rank_ / lanes(); }
   unsigned teams() const noexcept { return size() / lanes(); }
+  static constexpr std::size_t slot_bytes = 24;
 
   /// The line of a kernel that waits.
   using place = std::source_location;
@@ -56,6 +57,33 @@ class group {
   template <class T>
   T team_sum(T v, place at = place::current()) {
     return combine(v, team() * lanes(), lanes(), true, at);
+  }
+  template <class T>
+  T team_from(T v, unsigned lane, place at = place::current()) {
+    if (lane >= lanes()) throw std::logic_error("a kernel asks for a lane that its team has not");
+    put(v);
+    wait(true, at, 0);
+    const T got = get<T>(team() * lanes() + lane);
+    wait(true, at, 1);
+    return got;
+  }
+  /// c += a b with every entry of the tiles fetched from the lane that the table names.
+  void team_product(const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], float (&c)[4],
+                    place at = place::current()) {
+    if (lanes() != 32) throw std::logic_error("tiles are multiplied by teams of 32");
+    put(held{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
+    wait(true, at, 0);
+    const auto of = [&](unsigned lane) { return get<held>(team() * 32 + lane); };
+    for (unsigned i = 0; i < 4; ++i) {
+      const unsigned row = lane() / 4 + (i < 2 ? 0 : 8);
+      const unsigned col = lane() % 4 * 2 + i % 2;
+      for (unsigned k = 0; k < 16; ++k) {
+        const std::uint32_t of_a = of(row % 8 * 4 + k % 8 / 2).a[row / 8 + k / 8 * 2];
+        const std::uint32_t of_b = of(col * 4 + k % 8 / 2).b[k / 8];
+        c[i] += number(of_a, k % 2) * number(of_b, k % 2);
+      }
+    }
+    wait(true, at, 1);
   }
   unsigned before(unsigned n, unsigned& total, place at = place::current()) {
     put(n);
@@ -81,7 +109,17 @@ class group {
   }
 
  private:
-  static constexpr std::size_t slot_bytes = 8;
+  /// A lane's part of two tiles.
+  struct held {
+    std::uint32_t a[4];
+    std::uint32_t b[2];
+  };
+  static float number(std::uint32_t two, unsigned which) {
+    const std::uint32_t bits = which == 0 ? two << 16 : two >> 16 << 16;
+    float v;
+    std::memcpy(&v, &bits, sizeof v);
+    return v;
+  }
 
   void wait(bool team, const place& at, unsigned nth) {
     if (block_ == nullptr)
@@ -131,6 +169,7 @@ template <unsigned Threads, unsigned Lanes>
 class runtime {
  public:
   static constexpr std::string_view id = "emulated";
+  static constexpr unsigned lanes = Lanes;
   static constexpr std::string_view products_name() noexcept { return "loops"; }
   template <class Kernel>
   static constexpr unsigned threads_per_block() noexcept {
@@ -305,7 +344,7 @@ class runtime {
   plmscope::memory_pool<rubbish_memory> memory_{rubbish_memory{}};
   block_fibers fibers_{Threads, Lanes};
   std::vector<unsigned char> shared_;
-  std::vector<unsigned char> slots_ = std::vector<unsigned char>(8 * Threads);
+  std::vector<unsigned char> slots_ = std::vector<unsigned char>(group::slot_bytes * Threads);
   std::vector<unsigned char> staged_;
   std::size_t waits_ = 0;
   std::size_t launches_ = 0;
@@ -314,5 +353,7 @@ class runtime {
 /// Sixteen threads a block, teams of four.
 using device = plmscope::basic_device<float, runtime<16, 4>>;
 using device_in_double = plmscope::basic_device<double, runtime<6, 2>>;
+/// Teams as wide as those of a GPU, two in a block.
+using device_with_tiles = plmscope::basic_device<float, runtime<64, 32>>;
 
 }  // namespace emulation
