@@ -3,10 +3,13 @@
 
 #include <plmscope/backend/device/attention.hpp>
 #include <plmscope/backend/device/group.hpp>
+#include <plmscope/backend/device/tensor_attention.hpp>
+#include <plmscope/backend/precision.hpp>
 #include <plmscope/backend/rules.hpp>
 
 #include <cstddef>
 #include <string>
+#include <type_traits>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace device_kernels {
@@ -44,10 +47,21 @@ void launch_attention_with(Device& be, C q, C k, C v, std::size_t head_dim, Offs
   }
 }
 
+/// Whether a device has teams that can multiply tiles, and numbers that are rounded for it.
+template <class Device, class Real>
+inline constexpr bool has_tensor_attention =
+    std::is_same_v<Real, float> && Device::runtime_type::lanes == tile_lanes;
+
 template <class Device, class C, class V, class Offsets>
 void launch_attention(Device& be, C q, C k, C v, std::size_t head_dim, Offsets offsets,
                       std::size_t longest, V out) {
   if (out.empty() || offsets.cols() < 2 || longest == 0) return;
+  if constexpr (has_tensor_attention<Device, typename C::value_type>) {
+    if (be.precision() == product_precision::bf16) {
+      launch_attention_with<tensor_attention>(be, q, k, v, head_dim, offsets, longest, out);
+      return;
+    }
+  }
   launch_attention_with<attention>(be, q, k, v, head_dim, offsets, longest, out);
 }
 
