@@ -7,6 +7,7 @@
 #include <plmscope/backend/bfloat16.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -44,7 +45,7 @@ class group {
   unsigned lane() const noexcept { return rank_ % lanes(); }
   unsigned team() const noexcept { return rank_ / lanes(); }
   unsigned teams() const noexcept { return size() / lanes(); }
-  static constexpr std::size_t slot_bytes = 24;
+  static constexpr std::size_t slot_bytes = 48;
 
   /// The line of a kernel that waits.
   using place = std::source_location;
@@ -67,21 +68,26 @@ class group {
     wait(true, at, 1);
     return got;
   }
-  /// c += a b with every entry of the tiles fetched from the lane that the table names.
+  /// c += a b with every entry of the tiles fetched from the lane that the layout names.
   void team_product(const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], float (&c)[4],
                     place at = place::current()) {
     if (lanes() != 32) throw std::logic_error("tiles are multiplied by teams of 32");
-    put(held{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
+    held mine;
+    for (unsigned i = 0; i < 8; ++i) mine[i] = half(a[i / 2], i % 2);
+    for (unsigned i = 0; i < 4; ++i) mine[8 + i] = half(b[i / 2], i % 2);
+    put(mine);
     wait(true, at, 0);
-    const auto of = [&](unsigned lane) { return get<held>(team() * 32 + lane); };
-    for (unsigned i = 0; i < 4; ++i) {
-      const unsigned row = lane() / 4 + (i < 2 ? 0 : 8);
-      const unsigned col = lane() % 4 * 2 + i % 2;
-      for (unsigned k = 0; k < 16; ++k) {
-        const std::uint32_t of_a = of(row % 8 * 4 + k % 8 / 2).a[row / 8 + k / 8 * 2];
-        const std::uint32_t of_b = of(col * 4 + k % 8 / 2).b[k / 8];
-        c[i] += number(of_a, k % 2) * number(of_b, k % 2);
+    float left[2][16];   // rows lane / 4 and lane / 4 + 8 of a
+    float right[2][16];  // columns lane % 4 * 2 and the next of b
+    for (unsigned k = 0; k < 16; ++k) {
+      const unsigned holder = k % 8 / 2;
+      for (unsigned n = 0; n < 2; ++n) {
+        left[n][k] = part_of_tile(lane() / 4 * 4 + holder, k / 8 * 4 + n * 2 + k % 2);
+        right[n][k] = part_of_tile((lane() % 4 * 2 + n) * 4 + holder, 8 + k / 8 * 2 + k % 2);
       }
+    }
+    for (unsigned i = 0; i < 4; ++i) {
+      for (unsigned k = 0; k < 16; ++k) c[i] += left[i / 2][k] * right[i % 2][k];
     }
     wait(true, at, 1);
   }
@@ -109,15 +115,20 @@ class group {
   }
 
  private:
-  /// A lane's part of two tiles.
-  struct held {
-    std::uint32_t a[4];
-    std::uint32_t b[2];
-  };
-  static float number(std::uint32_t two, unsigned which) {
-    const std::uint32_t bits = which == 0 ? two << 16 : two >> 16 << 16;
+  using held = std::array<float, 12>;  ///< a lane's part of two tiles: a0 .. a7, b0 .. b3
+  static_assert(sizeof(held) == slot_bytes);
+
+  /// The low or the high half of a word as a number.
+  static float half(std::uint32_t word, unsigned which) {
+    word = which == 0 ? word << 16 : word >> 16 << 16;
     float v;
-    std::memcpy(&v, &bits, sizeof v);
+    std::memcpy(&v, &word, sizeof v);
+    return v;
+  }
+  /// The nth number that a lane of this team has put.
+  float part_of_tile(unsigned lane, unsigned nth) const {
+    float v;
+    std::memcpy(&v, slots_ + (team() * 32 + lane) * slot_bytes + nth * sizeof v, sizeof v);
     return v;
   }
 
