@@ -2,6 +2,7 @@
 // Attention in bfloat16 by products of tiles, where teams have 32 threads: on the emulated device,
 // and by nvcc on a GPU.
 #include <tests/backend/compare.hpp>
+#include <tests/backend/thread_orders.hpp>
 
 #include <plmscope/backend/device/tiles.hpp>
 
@@ -11,164 +12,17 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
-#include <string>
 #include <vector>
-
-// At namespace scope, so that nvcc can make kernels of them.
-namespace tensor_attention_test {
-
-enum class way { of_the_device, by_exchange };
-
-/// Every block multiplies the same tiles, a [16, 16] b [16, 8] + c [16, 8], by its first team.
-/// Entry a_i of a lane is where the PTX ISA has it ("Matrix fragments for mma.m16n8k16").
-struct tile_product {
-  static constexpr unsigned threads = 64;
-  const float* a;
-  const float* b;
-  float* c;
-  way how;
-
-  template <class Group>
-  PLMSCOPE_HD void operator()(Group& g) const {
-    namespace kernels = plmscope::device_kernels;
-    if (g.team() > 0) return;
-    const unsigned group = g.lane() >> 2;
-    const unsigned in_group = g.lane() % 4;
-    float of_a[8];
-    for (unsigned i = 0; i < 8; ++i) {
-      const unsigned row = i < 2 || (i >= 4 && i < 6) ? group : group + 8;
-      const unsigned col = in_group * 2 + (i & 1) + (i >= 4 ? 8 : 0);
-      of_a[i] = a[row * 16 + col];
-    }
-    float of_b[4];
-    for (unsigned i = 0; i < 4; ++i) {
-      const unsigned row = in_group * 2 + (i & 1) + (i >= 2 ? 8 : 0);
-      of_b[i] = b[row * 8 + group];
-    }
-    std::uint32_t left[4];
-    std::uint32_t right[2];
-    for (unsigned i = 0; i < 4; ++i) left[i] = kernels::bf16_pair(of_a[2 * i], of_a[2 * i + 1]);
-    for (unsigned i = 0; i < 2; ++i) right[i] = kernels::bf16_pair(of_b[2 * i], of_b[2 * i + 1]);
-    float sum[4];
-    const auto place = [&](unsigned i) {
-      return ((i < 2 ? group : group + 8) * 8) + in_group * 2 + (i & 1);
-    };
-    for (unsigned i = 0; i < 4; ++i) sum[i] = c[place(i)];
-    if (how == way::of_the_device) {
-      g.team_product(left, right, sum);
-    } else {
-      kernels::product_by_exchange(g, left, right, sum);
-    }
-    for (unsigned i = 0; i < 4; ++i) c[place(i)] = sum[i];
-  }
-};
-
-/// out[lane, from] is what a lane gets of lane `from`, in the last team of a block.
-struct exchange {
-  static constexpr unsigned threads = 64;
-  float* out;
-
-  template <class Group>
-  PLMSCOPE_HD void operator()(Group& g) const {
-    for (unsigned from = 0; from < 32; ++from) {
-      const float got = g.team_from(static_cast<float>(g.rank()), from);
-      const float across = g.team_from(static_cast<float>(g.rank()), g.lane() ^ from);
-      if (g.team() + 1 < g.teams()) continue;
-      out[g.lane() * 64 + from] = got;
-      out[g.lane() * 64 + 32 + from] = across;
-    }
-  }
-};
-
-}  // namespace tensor_attention_test
 
 namespace {
 
 using namespace compare;
-using namespace tensor_attention_test;
 using plmscope::product_precision;
 using device = devices::with_tiles;
 
-#if !defined(__CUDACC__)
-// The orders in which an emulated device moves its threads; a GPU has its own.
-template <class F>
-void in_every_order(device& be, const F& f) {
-  using emulation::order;
-  for (const order o : {order::ascending, order::descending, order::inside_out}) {
-    be.runtime().schedule = o;
-    INFO("order ", static_cast<int>(o));
-    f();
-  }
-}
-#else
-template <class F>
-void in_every_order(device&, const F& f) {
-  f();
-  f();
-}
-#endif
-
-TEST_CASE("a product of tiles is what the fragments' layout says, by both ways") {
-  device be;
-  const auto small = [](std::uint64_t stream) {
-    return [=](std::size_t i) { return std::round(100 * number(stream, i)); };
-  };
-  const auto a = matrix_of<float>(be, 16, 16, small(1));
-  const auto b = matrix_of<float>(be, 16, 8, small(2));
-  const auto c = matrix_of<float>(be, 16, 8, small(3));
-  const std::vector<float> left = to_host(be, a);
-  const std::vector<float> right = to_host(be, b);
-  std::vector<float> want = to_host(be, c);
-  for (std::size_t i = 0; i < 16; ++i) {
-    for (std::size_t j = 0; j < 8; ++j) {
-      for (std::size_t k = 0; k < 16; ++k) want[i * 8 + j] += left[i * 16 + k] * right[k * 8 + j];
-    }
-  }
-  for (const way how : {way::of_the_device, way::by_exchange}) {
-    in_every_order(be, [&] {
-      matrix<float, device> got(be, 16, 8);
-      be.copy(const_view<device>(c), got.all());
-      be.launch(1, 0, tile_product{a.data(), b.data(), got.data(), how});
-      CHECK(to_host(be, got) == want);  // sums of integers are exact in any order
-    });
-  }
-}
-
-TEST_CASE("a lane gets the value of any lane of its own team") {
-  device be;
-  in_every_order(be, [&] {
-    matrix<float, device> out(be, 32, 64);
-    be.launch(1, 0, exchange{out.data()});
-    const std::vector<float> got = to_host(be, out);
-    std::size_t wrong = 0;
-    for (std::size_t lane = 0; lane < 32; ++lane) {
-      for (std::size_t from = 0; from < 32; ++from) {
-        wrong += got[lane * 64 + from] == static_cast<float>(32 + from) ? 0u : 1u;
-        wrong += got[lane * 64 + 32 + from] == static_cast<float>(32 + (lane ^ from)) ? 0u : 1u;
-      }
-    }
-    CHECK(wrong == 0);
-  });
-}
-
 float rounded(float v) {
   return plmscope::device_kernels::first_of(plmscope::device_kernels::bf16_pair(v, 0));
-}
-
-TEST_CASE("bf16_pair: the first in the lower half, ties to even, NaN and infinity stay") {
-  using namespace plmscope::device_kernels;
-  CHECK(bf16_pair(1.0f, -2.0f) == 0xc0003f80u);
-  CHECK(first_of(0xc0003f80u) == 1.0f);
-  CHECK(second_of(0xc0003f80u) == -2.0f);
-  CHECK(rounded(1.0f + 0x1p-8f) == 1.0f);
-  CHECK(rounded(1.0f + 0x3p-8f) == 1.0f + 0x1p-6f);
-  CHECK(rounded(1.0f + 0x1p-8f + 0x1p-20f) == 1.0f + 0x1p-7f);
-  constexpr float infinity = std::numeric_limits<float>::infinity();
-  CHECK(rounded(-infinity) == -infinity);
-  CHECK(rounded(std::numeric_limits<float>::max()) == infinity);
-  CHECK(std::isnan(rounded(std::numeric_limits<float>::quiet_NaN())));
 }
 
 // Queries, keys and values of sequences back to back, each with its own frame around it.
@@ -303,7 +157,7 @@ TEST_CASE("attention in bfloat16: the same bits alone, in a pack, and in every o
   device be;
   const heads h{3, 24, {70, 1, 0, 200, 16, 5}, 1, false};
   const auto whole = attend(be, h);
-  in_every_order(be, [&] { CHECK(attend(be, h) == whole); });
+  devices::in_every_order(be, [&] { CHECK(attend(be, h) == whole); });
   std::size_t first = 0;
   for (const std::size_t n : h.lengths) {
     if (n > 0) {
@@ -317,6 +171,45 @@ TEST_CASE("attention in bfloat16: the same bits alone, in a pack, and in every o
             slice(whole));
     }
     first += n;
+  }
+}
+
+TEST_CASE("attention in bfloat16: what stands beside a head does not matter") {
+  device be = device().with(product_precision::bf16);
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const std::size_t width : sizes{1, 5, 20, 24}) {
+    const heads h{3, width, {70, 3}};
+    const auto clean = attend(be, h);
+    // The middle head full of NaN, which no padding may pick up.
+    const std::vector<float> plain[3] = {h.numbers(0), h.numbers(1), h.numbers(2)};
+    std::vector<float> x[3] = {plain[0], plain[1], plain[2]};
+    const auto in_middle = [&](std::size_t i) { return i % h.cols() / width == 1; };
+    for (auto& numbers : x) {
+      for (std::size_t i = 0; i < numbers.size(); ++i) {
+        if (in_middle(i)) numbers[i] = nan;
+      }
+    }
+    const auto got = attend(be, h, x[0], x[1], x[2]);
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      wrong += in_middle(i) ? !std::isnan(got[i]) : got[i] != clean[i];
+    }
+    CHECK(wrong == 0);
+    // Thirds of one matrix, as in the model, whose rows begin anywhere: the same bits.
+    for (const std::size_t gap : {0u, 1u, 4u}) {
+      const std::size_t stride = 3 * h.cols() + gap;
+      const auto all = matrix_of<float>(be, h.rows(), stride, [&](std::size_t i) {
+        const std::size_t col = i % stride;
+        return col < 3 * h.cols() ? plain[col / h.cols()][i / stride * h.cols() + col % h.cols()]
+                                  : nan;
+      });
+      const const_view<device> qkv = all;
+      matrix<float, device> out(be, h.rows(), h.cols());
+      be.attention(qkv.col_range(0, h.cols()), qkv.col_range(h.cols(), h.cols()),
+                   qkv.col_range(2 * h.cols(), h.cols()), width, vector_of(be, h.offsets()),
+                   h.longest(), out);
+      CHECK(to_host(be, out) == clean);
+    }
   }
 }
 
