@@ -60,8 +60,9 @@ class basic_device : public device_launcher<Runtime> {
   using launcher::rows;
   using launcher::scratch;
 
-  /// The same device, stream and memory with dense products in another precision. What was packed
-  /// keeps the precision it was packed with. Errors: backend.106 for int8.
+  /// The same device, stream and memory with dense products in another precision, in bf16 those of
+  /// attention, too. What was packed keeps the precision it was packed with. Errors: backend.106
+  /// for int8.
   basic_device with(product_precision p) const {
     if (p == product_precision::int8) {
       throw error(rules::products_missing, {.where = std::string(id), .found = "int8"});
