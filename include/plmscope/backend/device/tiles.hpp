@@ -34,29 +34,33 @@ PLMSCOPE_HD inline float second_of(std::uint32_t pair) noexcept {
   return v;
 }
 
-/// `team_product` out of `team_from`, in single precision and in the order of k, for tensor cores
-/// that do not know bfloat16. Its 32 exchanges cost about as much as its arithmetic.
+/// c += a b over eight of the sixteen k, in their order: `upper` and `lower` are a lane's words of
+/// rows g and g + 8 of a, `of_b` its word of b (`team_product`, backend/device/group.hpp).
+template <class Group>
+PLMSCOPE_HD void add_eight_by_exchange(Group& g, std::uint32_t upper, std::uint32_t lower,
+                                       std::uint32_t of_b, float (&c)[4]) {
+  const unsigned row = g.lane() / 4 * 4;     // the first of the lanes with the same rows of a
+  const unsigned column = g.lane() % 4 * 8;  // and of those with column 2 (lane % 4) of b
+  for (unsigned i = 0; i < 4; ++i) {
+    const std::uint32_t rows[2] = {g.team_from(upper, row + i), g.team_from(lower, row + i)};
+    const std::uint32_t left = g.team_from(of_b, column + i);
+    const std::uint32_t right = g.team_from(of_b, column + 4 + i);
+    for (unsigned h = 0; h < 2; ++h) {
+      c[2 * h] += first_of(rows[h]) * first_of(left);
+      c[2 * h] += second_of(rows[h]) * second_of(left);
+      c[2 * h + 1] += first_of(rows[h]) * first_of(right);
+      c[2 * h + 1] += second_of(rows[h]) * second_of(right);
+    }
+  }
+}
+
+/// `team_product` out of `team_from`, in single precision, for tensor cores that do not know
+/// bfloat16. Its 32 exchanges cost about as much as its arithmetic.
 template <class Group>
 PLMSCOPE_HD void product_by_exchange(Group& g, const std::uint32_t (&a)[4],
                                      const std::uint32_t (&b)[2], float (&c)[4]) {
-  const unsigned row = g.lane() / 4 * 4;     // the first of the lanes with the same rows of a
-  const unsigned column = g.lane() % 4 * 8;  // and of those with column 2 (lane % 4) of b
-  for (unsigned half = 0; half < 2; ++half) {
-    for (unsigned i = 0; i < 4; ++i) {
-      const std::uint32_t upper = g.team_from(a[2 * half], row + i);
-      const std::uint32_t lower = g.team_from(a[2 * half + 1], row + i);
-      const std::uint32_t left = g.team_from(b[half], column + i);
-      const std::uint32_t right = g.team_from(b[half], column + 4 + i);
-      c[0] += first_of(upper) * first_of(left);
-      c[0] += second_of(upper) * second_of(left);
-      c[1] += first_of(upper) * first_of(right);
-      c[1] += second_of(upper) * second_of(right);
-      c[2] += first_of(lower) * first_of(left);
-      c[2] += second_of(lower) * second_of(left);
-      c[3] += first_of(lower) * first_of(right);
-      c[3] += second_of(lower) * second_of(right);
-    }
-  }
+  add_eight_by_exchange(g, a[0], a[1], b[0], c);
+  add_eight_by_exchange(g, a[2], a[3], b[1], c);
 }
 
 }  // namespace device_kernels
