@@ -200,11 +200,10 @@ struct tensor_attention {
       }
       top = std::fmax(top, g.team_from(top, g.lane() ^ 1u));
       top = std::fmax(top, g.team_from(top, g.lane() ^ 2u));
+      const float shrink = mine.top[h] == top ? 1.0f : std::exp2((mine.top[h] - top) * log2e);
       float shift = top * log2e;
-      float shrink = std::exp2(mine.top[h] * log2e - shift);
       // Far from zero, shift has no digits left for differences; and inf - inf is 0 here.
       if (!(std::fabs(shift) < 1024.0f)) {
-        shrink = mine.top[h] == top ? 1.0f : std::exp2((mine.top[h] - top) * log2e);
         shift = 0;
         for (unsigned b = 0; b < tile / 8; ++b) {
           for (unsigned i = 2 * h; i < 2 * h + 2; ++i) {
