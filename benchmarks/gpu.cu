@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the GPU does in a second: the TopK step, the encoder product, ESM-2, and all of it together.
-// Prints lines `NAME VALUE UNIT`; benchmarks/gpu.sh sets them beside gpu_rival.py.
+// What the GPU does in a second: the TopK step, the encoder product, attention, ESM-2, and all
+// of it together. Prints lines `NAME VALUE UNIT`; benchmarks/gpu.sh sets them beside gpu_rival.py.
 #include <plmscope/cuda.cuh>
 
 #include <algorithm>
@@ -125,6 +125,35 @@ void time_model(cuda& device, const setting& s) {
   }
 }
 
+/// Attention of one layer alone, both products.
+void time_attention(cuda& device, const setting& s) {
+  std::vector<std::int64_t> offsets{0};
+  double work = 0;
+  std::size_t longest = 0;
+  for (const auto& sequence : proteins(s.sequences)) {
+    offsets.push_back(offsets.back() + static_cast<std::int64_t>(sequence.size()));
+    longest = std::max(longest, sequence.size());
+    const auto n = static_cast<double>(sequence.size());
+    work += 4 * n * n * static_cast<double>(s.model.d_model);
+  }
+  const std::size_t rows = static_cast<std::size_t>(offsets.back());
+  const std::size_t d = s.model.d_model;
+  const matrix qkv = random_rows(device, rows, 3 * d, 6);
+  matrix out(device, rows, d);
+  plmscope::matrix<std::int64_t, cuda> ends(device, 1, offsets.size());
+  device.upload(std::span<const std::int64_t>(offsets), ends.all());
+  const plmscope::const_view<cuda> all = qkv;
+  for (const auto& [precision, name] : precisions) {
+    if (precision == product_precision::tf32) continue;  // as in fp32
+    cuda be = device.with(precision);
+    const double t = seconds(be, s.rounds, 3, [&] {
+      be.attention(all.col_range(0, d), all.col_range(d, d), all.col_range(2 * d, d),
+                   s.model.head_dim(), ends, longest, out);
+    });
+    say(std::string("attention_") + name, 1e-12 * work / t, "TFLOP/s");
+  }
+}
+
 /// Sequences to a trained SAE: the model, the shuffled buffer and the step together, then apart.
 void time_together(cuda& device, const setting& s) {
   cuda be = device.with(product_precision::bf16);
@@ -175,6 +204,7 @@ int main(int argc, char** argv) try {
   std::printf("# %s\n", device.runtime().device_name().c_str());
   time_step(device, s);
   time_product(device, s);
+  time_attention(device, s);
   time_model(device, s);
   time_together(device, s);
 } catch (const std::exception& e) {

@@ -33,7 +33,7 @@ checked=""
 if command -v compute-sanitizer > /dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     if compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/tests/cuda/test_cuda" \
-        --source-file='*/primitives_s*_test.cpp,*/device_training_test.cpp' > "$work/$tool.log" 2>&1; then
+        --source-file='*/primitives_s*_test.cpp,*/tensor_attention_test.cpp,*/device_training_test.cpp' > "$work/$tool.log" 2>&1; then
       checked+="$tool clean; "
     else
       checked+="$tool FAILED ($work/$tool.log); "

@@ -7,6 +7,7 @@
 namespace devices {
 using single = plmscope::cuda;
 using twice = plmscope::basic_cuda<double>;
+using with_tiles = single;  // whose teams multiply tiles
 inline constexpr const char* name = "cuda";
 }  // namespace devices
 #else
@@ -14,6 +15,7 @@ inline constexpr const char* name = "cuda";
 namespace devices {
 using single = emulation::device;
 using twice = emulation::device_in_double;
+using with_tiles = emulation::device_with_tiles;
 inline constexpr const char* name = "emulated device";
 }  // namespace devices
 #endif

@@ -7,6 +7,7 @@
 #include <plmscope/backend/bfloat16.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -44,6 +45,7 @@ class group {
   unsigned lane() const noexcept { return rank_ % lanes(); }
   unsigned team() const noexcept { return rank_ / lanes(); }
   unsigned teams() const noexcept { return size() / lanes(); }
+  static constexpr std::size_t slot_bytes = 48;
 
   /// The line of a kernel that waits.
   using place = std::source_location;
@@ -56,6 +58,38 @@ class group {
   template <class T>
   T team_sum(T v, place at = place::current()) {
     return combine(v, team() * lanes(), lanes(), true, at);
+  }
+  template <class T>
+  T team_from(T v, unsigned lane, place at = place::current()) {
+    if (lane >= lanes()) throw std::logic_error("a kernel asks for a lane that its team has not");
+    put(v);
+    wait(true, at, 0);
+    const T got = get<T>(team() * lanes() + lane);
+    wait(true, at, 1);
+    return got;
+  }
+  /// c += a b with every entry of the tiles fetched from the lane that the layout names.
+  void team_product(const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], float (&c)[4],
+                    place at = place::current()) {
+    if (lanes() != 32) throw std::logic_error("tiles are multiplied by teams of 32");
+    held mine;
+    for (unsigned i = 0; i < 8; ++i) mine[i] = half(a[i / 2], i % 2);
+    for (unsigned i = 0; i < 4; ++i) mine[8 + i] = half(b[i / 2], i % 2);
+    put(mine);
+    wait(true, at, 0);
+    float left[2][16];   // rows lane / 4 and lane / 4 + 8 of a
+    float right[2][16];  // columns lane % 4 * 2 and the next of b
+    for (unsigned k = 0; k < 16; ++k) {
+      const unsigned holder = k % 8 / 2;
+      for (unsigned n = 0; n < 2; ++n) {
+        left[n][k] = part_of_tile(lane() / 4 * 4 + holder, k / 8 * 4 + n * 2 + k % 2);
+        right[n][k] = part_of_tile((lane() % 4 * 2 + n) * 4 + holder, 8 + k / 8 * 2 + k % 2);
+      }
+    }
+    for (unsigned i = 0; i < 4; ++i) {
+      for (unsigned k = 0; k < 16; ++k) c[i] += left[i / 2][k] * right[i % 2][k];
+    }
+    wait(true, at, 1);
   }
   unsigned before(unsigned n, unsigned& total, place at = place::current()) {
     put(n);
@@ -101,7 +135,22 @@ class group {
   }
 
  private:
-  static constexpr std::size_t slot_bytes = 8;
+  using held = std::array<float, 12>;  ///< a lane's part of two tiles: a0 .. a7, b0 .. b3
+  static_assert(sizeof(held) == slot_bytes);
+
+  /// The low or the high half of a word as a number.
+  static float half(std::uint32_t word, unsigned which) {
+    word = which == 0 ? word << 16 : word >> 16 << 16;
+    float v;
+    std::memcpy(&v, &word, sizeof v);
+    return v;
+  }
+  /// The nth number that a lane of this team has put.
+  float part_of_tile(unsigned lane, unsigned nth) const {
+    float v;
+    std::memcpy(&v, slots_ + (team() * 32 + lane) * slot_bytes + nth * sizeof v, sizeof v);
+    return v;
+  }
 
   void wait(bool team, const place& at, unsigned nth) {
     if (block_ == nullptr)
@@ -151,6 +200,7 @@ template <unsigned Threads, unsigned Lanes>
 class runtime {
  public:
   static constexpr std::string_view id = "emulated";
+  static constexpr unsigned lanes = Lanes;
   static constexpr std::string_view products_name() noexcept { return "loops"; }
   template <class Kernel>
   static constexpr unsigned threads_per_block() noexcept {
@@ -345,7 +395,7 @@ class runtime {
   plmscope::memory_pool<rubbish_memory> memory_{rubbish_memory{}};
   block_fibers fibers_{Threads, Lanes};
   std::vector<unsigned char> shared_;
-  std::vector<unsigned char> slots_ = std::vector<unsigned char>(8 * Threads);
+  std::vector<unsigned char> slots_ = std::vector<unsigned char>(group::slot_bytes * Threads);
   std::vector<unsigned char> staged_;
   struct letter {
     std::int64_t number = 0;
@@ -363,5 +413,7 @@ class runtime {
 /// Sixteen threads a block, teams of four.
 using device = plmscope::basic_device<float, runtime<16, 4>>;
 using device_in_double = plmscope::basic_device<double, runtime<6, 2>>;
+/// Teams as wide as those of a GPU, two in a block.
+using device_with_tiles = plmscope::basic_device<float, runtime<64, 32>>;
 
 }  // namespace emulation

@@ -135,6 +135,21 @@ TEST_CASE("hidden states and logits on a device equal the official implementatio
   }
 }
 
+TEST_CASE("bfloat16 on a device, attention too: states near the official implementation") {
+  constexpr double limit_bf16 = 2e-2;
+  using device = devices::with_tiles;
+  const char* const which = device::id == "emulated" ? "tiny.expected.safetensors"  // 4 s, not 20
+                                                     : ".expected.safetensors";
+  for (const auto& path : golden::files("esm2_synthetic", which)) {
+    const device be = device().with(plmscope::product_precision::bf16);
+    auto model = esm2<device>::load(model_of(path), {}, be);
+    const auto result = plmscope::verify(model, path);
+    CHECK(result.sequences.size() > 0);
+    CHECK(result.worst() > 1e-3);  // it was bfloat16
+    golden::report(path / "bf16", result.worst(), limit_bf16);
+  }
+}
+
 TEST_CASE("inv_freq is read: recomputed it fails the same limit, rounded to half it passes") {
   for (const auto& path : golden::files("esm2_synthetic", ".expected.safetensors")) {
     auto exact = esm2<>::load(model_of(path), {.rotary = plmscope::inv_freq::exact});

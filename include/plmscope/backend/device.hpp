@@ -2,10 +2,10 @@
 #pragma once
 
 #include <plmscope/backend/device/arriving_count.hpp>
-#include <plmscope/backend/device/attention.hpp>
 #include <plmscope/backend/device/buffer.hpp>
 #include <plmscope/backend/device/elementwise.hpp>
 #include <plmscope/backend/device/group.hpp>
+#include <plmscope/backend/device/launch_attention.hpp>
 #include <plmscope/backend/device/launch_linear.hpp>
 #include <plmscope/backend/device/launch_select.hpp>
 #include <plmscope/backend/device/launch_sparse.hpp>
@@ -62,8 +62,9 @@ class basic_device : public device_launcher<Runtime> {
   using launcher::rows;
   using launcher::scratch;
 
-  /// The same device, stream and memory with dense products in another precision. What was packed
-  /// keeps the precision it was packed with. Errors: backend.106 for int8.
+  /// The same device, stream and memory with dense products in another precision, in bf16 those of
+  /// attention, too. What was packed keeps the precision it was packed with. Errors: backend.106
+  /// for int8.
   basic_device with(product_precision p) const {
     if (p == product_precision::int8) {
       throw error(rules::products_missing, {.where = std::string(id), .found = "int8"});

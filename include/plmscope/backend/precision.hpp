@@ -10,7 +10,9 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 /// What dense products compute in. States, parameters, gradients and sums stay in the backend's
 /// `real`. Doubles are always multiplied as doubles. On a processor it is the products with packed
-/// weights that change (`linear`).
+/// weights that change (`linear`), and attention stays in single precision. On a device bf16 is
+/// about the two products of attention, too: queries, keys, values and the weights of the softmax
+/// are rounded, scores and sums are not (`device/tensor_attention.hpp`). In tf32 they are not.
 enum class product_precision {
   fp32,  ///< single precision throughout
   tf32,  ///< operands rounded to 10 bits of fraction inside a GPU's tensor cores

@@ -135,7 +135,9 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   rotary(q, k, head_dim, positions, cos, sin, q_scale)   q *= q_scale, then both rotated in
 //                             pairs (j, j + head_dim / 2) by the row of the tables at positions[i]
 //   attention(q, k, v, head_dim, offsets, longest, out)   softmax(q k^T) v per sequence (rows
-//                             offsets[s] .. offsets[s + 1]) and head; no scaling inside
+//                             offsets[s] .. offsets[s + 1]) and head; no scaling inside. A NaN
+//                             among a query's scores spoils its row. On a device with products in
+//                             bf16 both products here have operands in bf16 (`precision.hpp`)
 //   softmax_rows(x)           x[i, :] = e^(x[i, :] - max) / sum, in place; a NaN spoils its row
 // Gradients of these (g: the gradient with respect to the result)
 //   layer_norm_backward(x, gain, g, eps, out)   with respect to x; out may be g

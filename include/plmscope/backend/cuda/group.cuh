@@ -3,6 +3,7 @@
 
 #include <plmscope/backend/cuda/check.cuh>
 #include <plmscope/backend/device/group.hpp>
+#include <plmscope/backend/device/tiles.hpp>
 
 #include <cuda_runtime.h>
 
@@ -12,8 +13,9 @@
 namespace plmscope::inline PLMSCOPE_ABI {
 
 /// The threads of a CUDA block as kernels see them (`backend/device/group.hpp`); teams are warps.
-/// Sums go down a fixed tree of shuffles, then over the warps in order. On the host every call is
-/// empty: kernels are compiled for both sides and run on one.
+/// Sums go down a fixed tree of shuffles, then over the warps in order. Tiles are multiplied by
+/// tensor cores from compute capability 8.0 on, by shuffles below. On the host every call is empty:
+/// kernels are compiled for both sides and run on one.
 class cuda_group {
  public:
   PLMSCOPE_HD explicit cuda_group(unsigned char* shared) noexcept : shared_(shared) {}
@@ -28,6 +30,22 @@ class cuda_group {
   __device__ T team_sum(T v) const noexcept {
     for (unsigned step = 16; step > 0; step /= 2) v += __shfl_xor_sync(~0u, v, step);
     return v;
+  }
+  template <class T>
+  __device__ T team_from(T v, unsigned lane) const noexcept {
+    return __shfl_sync(~0u, v, static_cast<int>(lane));
+  }
+  __device__ void team_product(const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
+                               float (&c)[4]) const noexcept {
+#if __CUDA_ARCH__ >= 800
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    device_kernels::product_by_exchange(*this, a, b, c);
+#endif
   }
   template <class T>
   __device__ T sum(T v) const noexcept {
@@ -85,6 +103,12 @@ class cuda_group {
   T team_sum(T v) const noexcept {
     return v;
   }
+  template <class T>
+  T team_from(T v, unsigned) const noexcept {
+    return v;
+  }
+  void team_product(const std::uint32_t (&)[4], const std::uint32_t (&)[2],
+                    float (&)[4]) const noexcept {}
   template <class T>
   T sum(T v) const noexcept {
     return v;

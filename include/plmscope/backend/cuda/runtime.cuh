@@ -43,6 +43,7 @@ class cuda_runtime {
 
  public:
   static constexpr std::string_view id = "cuda";
+  static constexpr unsigned lanes = 32;  ///< threads of a team
   static constexpr std::string_view products_name() noexcept { return "cublas"; }
   template <class Kernel>
   static constexpr unsigned threads_per_block() noexcept {

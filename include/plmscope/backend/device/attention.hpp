@@ -29,8 +29,10 @@ struct attention {
   unsigned head_dim;
   unsigned heads;
   unsigned runs;  ///< runs of queries that the longest sequence needs
-  unsigned run;   ///< queries of a block, at most its number of threads
+  unsigned run;   ///< queries of a block
 
+  /// Queries of a block of so many threads.
+  static constexpr unsigned queries(unsigned block) noexcept { return block; }
   static constexpr std::size_t shared_bytes() noexcept { return 2 * tile * HeadDim * sizeof(Real); }
 
   template <class Group>
@@ -84,7 +86,9 @@ struct attention {
     }
     if (!here) return;
     Real* const to = out.row_data(first + query) + column;
-    for (unsigned c = 0; c < head_dim; ++c) to[c] = sum[c] / total;
+    for (unsigned c = 0; c < HeadDim; ++c) {
+      if (c < head_dim) to[c] = sum[c] / total;
+    }
   }
 };
 

@@ -21,6 +21,8 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   lane(), lanes(), team(), teams()   teams are runs of threads that move together (warps)
 //   sync()                  waits for all threads of the block; orders their memory
 //   sum(v), team_sum(v)     the sum over the block or the team, in a fixed order, to every thread
+//   team_from(v, lane)      the v of that lane of the team
+//   team_product(a, b, c)   c += a b by the whole team, see below; teams of 32 lanes only
 //   before(n, total)        sum of the n of all lower ranks; total over the block
 //   team_before(n, total)   the same over the team
 //   tally(bins, b, counts)  one more in bins[b] of shared memory for each thread that counts;
@@ -29,9 +31,21 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   shared<T>(n)            n uninitialised entries that the block shares; same calls in all
 //   threads
 //
-// Calls of sync, sum, before and shared must be reached by all threads of the block, team_sum,
-// team_before and tally by all of a team; tally and add order nothing, and are for integers, whose
-// sums have no order. `cooperative = false` says that a kernel makes none of them.
+// Calls of sync, sum, before and shared must be reached by all threads of the block, those of a
+// team and tally by all of a team; tally and add order nothing, and are for integers, whose sums
+// have no order. `cooperative = false` says that a kernel makes none of them.
+//
+// team_product multiplies tiles, a [16, 16] and b [16, 8] of bfloat16 into c [16, 8] of float: the
+// mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 of the PTX ISA. Each lane holds a part, and
+// `device/tiles.hpp` makes its words of two numbers. With g = lane / 4 and t = lane % 4:
+//
+//   uint32 a[4]   a(g, 2t .. 2t + 1), a(g + 8, 2t .. 2t + 1), a(g, 2t + 8 .. 2t + 9),
+//                 a(g + 8, 2t + 8 .. 2t + 9)
+//   uint32 b[2]   b(2t .. 2t + 1, g), b(2t + 8 .. 2t + 9, g)
+//   float c[4]    c(g, 2t), c(g, 2t + 1), c(g + 8, 2t), c(g + 8, 2t + 1)
+//
+// Products are exact and summed in about single precision, in an order that the device chooses but
+// that is always the same: an entry of c depends on its row of a and its column of b only.
 namespace device_kernels {
 
 PLMSCOPE_HD constexpr std::size_t at_most(std::size_t a, std::size_t b) noexcept {

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <plmscope/backend/device/attention.hpp>
 #include <plmscope/backend/device/backward.hpp>
 #include <plmscope/backend/device/group.hpp>
 #include <plmscope/backend/device/select.hpp>
 #include <plmscope/backend/device/sparse.hpp>
-#include <plmscope/backend/rules.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace device_kernels {
@@ -101,34 +98,6 @@ void launch_backward(Device& be, const Transposed& t, C z, C dz, C gradient, C x
   if (further == 0) return;
   be.launch(features, 0,
             add_chunks<Real, V>{chunk, d_decoder, d_encoder, d_bias, partial.get(), width});
-}
-
-template <unsigned HeadDim, class Device, class C, class V, class Offsets>
-void launch_attention_of(Device& be, C q, C k, C v, unsigned head_dim, Offsets offsets,
-                         std::size_t longest, V out) {
-  using kernel = attention<C, V, HeadDim>;
-  const auto heads = static_cast<unsigned>(q.cols() / head_dim);
-  const unsigned run = be.runtime().template threads_per_block<kernel>();
-  const auto runs = static_cast<unsigned>(divide_up(longest, run));
-  const std::size_t sequences = offsets.cols() - 1;
-  be.launch(sequences * heads * runs, kernel::shared_bytes(),
-            kernel{q, k, v, out, offsets.data(), head_dim, heads, runs, run});
-}
-
-template <class Device, class C, class V, class Offsets>
-void launch_attention(Device& be, C q, C k, C v, std::size_t head_dim, Offsets offsets,
-                      std::size_t longest, V out) {
-  if (out.empty() || offsets.cols() < 2 || longest == 0) return;
-  const auto d = static_cast<unsigned>(head_dim);
-  if (d <= 32) {
-    launch_attention_of<32>(be, q, k, v, d, offsets, longest, out);
-  } else if (d <= 64) {
-    launch_attention_of<64>(be, q, k, v, d, offsets, longest, out);
-  } else if (d <= 128) {
-    launch_attention_of<128>(be, q, k, v, d, offsets, longest, out);
-  } else {
-    throw error(rules::device_head_width, {.found = std::to_string(head_dim) + " columns"});
-  }
 }
 
 }  // namespace device_kernels
