@@ -88,10 +88,10 @@ struct make_transcoder {
       }
     }
     if (kind == "topk_transcoder") {
-      options.normalize = {.kind = plmscope::normalization::token_layer_norm,
-                           .epsilon = 0,
-                           .root_epsilon = 1e-5,
-                           .inverse_epsilon = 0};
+      options.normalize = plmscope::normalizer{.kind = plmscope::normalization::token_layer_norm,
+                                               .epsilon = 0,
+                                               .root_epsilon = 1e-5,
+                                               .inverse_epsilon = 0};
       const json& aux = n.at("loss").at("aux");
       plmscope::trainer t{
           .optimizer = adam_of(config),

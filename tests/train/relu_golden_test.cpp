@@ -171,8 +171,8 @@ struct make_relu {
       return start<sae>(options, t, config, init, nothing);
     }
     if (from(config, "SAELens")) {
-      options.normalize = {.kind = plmscope::normalization::scalar,
-                           .scale = n.at("input_scaling").at("factor")};
+      options.normalize = plmscope::normalizer{.kind = plmscope::normalization::scalar,
+                                               .scale = n.at("input_scaling").at("factor")};
       return start<sae>(options,
                         plmscope::trainer{.optimizer = adam_of(config),
                                           .penalty = l1_of(loss),

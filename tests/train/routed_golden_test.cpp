@@ -65,19 +65,20 @@ struct make_routed {
   static typename sae::options options(const json& config) {
     const json& n = config.at("neutral");
     auto options = shape_of<sae>(config);
-    options.sparsifier = {.k = n.at("activation").at("k"),
-                          .experts = n.at("experts").at("n"),
-                          .chosen = n.at("experts").at("active"),
-                          .router_bias = false,
-                          .share_gates = true,
-                          .block_biases = true,
-                          .balance = n.at("loss").at("load_balance").at("coefficient"),
-                          .entropy = n.at("loss").at("router_entropy").at("coefficient")};
+    options.sparsifier =
+        plmscope::routed{.k = n.at("activation").at("k"),
+                         .experts = n.at("experts").at("n"),
+                         .chosen = n.at("experts").at("active"),
+                         .router_bias = false,
+                         .share_gates = true,
+                         .block_biases = true,
+                         .balance = n.at("loss").at("load_balance").at("coefficient"),
+                         .entropy = n.at("loss").at("router_entropy").at("coefficient")};
     options.centring = plmscope::input_centring::none;
-    options.normalize = {.kind = plmscope::normalization::token_layer_norm,
-                         .epsilon = 1e-8,
-                         .inverse_epsilon = 1e-8,
-                         .ddof = 1};
+    options.normalize = plmscope::normalizer{.kind = plmscope::normalization::token_layer_norm,
+                                             .epsilon = 1e-8,
+                                             .inverse_epsilon = 1e-8,
+                                             .ddof = 1};
     return options;
   }
 
