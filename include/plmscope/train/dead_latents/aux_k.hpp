@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -62,8 +63,8 @@ struct aux_k {
     codes<B> z;
     dead_columns<B> seen;
     dead_products<B> products;
-    matrix<std::uint32_t, B> soon;      ///< [1, F] those that may be dead before long
-    typename B::count dead_now = {};    ///< how many of `ids`, and of `soon`, when `asked`
+    matrix<std::uint32_t, B> next, soon;  ///< [1, F] those asked for: the dead, the dead before long
+    typename B::count dead_now = {};      ///< how many of `next`, and of `soon`, when `asked`
     typename B::count dead_soon = {};
     bool asked = false;
     std::size_t dead_count = 0;
@@ -83,6 +84,7 @@ struct aux_k {
     state<B> s;
     s.since_fired = matrix<std::int64_t, B>(be, 1, p.encoder.rows());
     s.ids = matrix<std::uint32_t, B>(be, 1, p.encoder.rows());
+    s.next = matrix<std::uint32_t, B>(be, 1, p.encoder.rows());
     s.soon = matrix<std::uint32_t, B>(be, 1, p.encoder.rows());
     s.denominator = matrix<double, B>(be, 1, 1);
     s.next_check = dead_after;
@@ -134,6 +136,8 @@ struct aux_k {
     s.dead_count = 0;
     if (!s.asked) ask(be, s);  // a training that was taken up again
     if (!s.asked) return false;
+    s.asked = false;
+    std::swap(s.ids, s.next);  // who observes after the loss asks again before the gradient is taken
     s.dead_count = s.dead_now;
     if (s.dead_count == 0 && s.dead_soon == 0) s.next_check = s.tokens + soon();
     return s.dead_count > 0;
@@ -206,7 +210,7 @@ struct aux_k {
     s.asked = alpha != 0 && s.tokens >= s.next_check;
     if (!s.asked) return;
     const const_view<B, std::int64_t> since = s.since_fired;
-    s.dead_now = be.ids_where(since, dead_after, s.ids.all());
+    s.dead_now = be.ids_where(since, dead_after, s.next.all());
     s.dead_soon = be.ids_where(since, dead_after - soon(), s.soon.all());
   }
 
