@@ -65,7 +65,7 @@ case $kind in
       source "$1/tests/compiler.sh"
       # Every block includes the umbrella header first; precompiled.sh may have been there.
       mapfile -t umbrella < <(cat "$precompiled/${cxx##*/}" 2> /dev/null)
-      if ! "$cxx" "${umbrella[@]}" "${plain[@]}" -c "$2" -o "$2.o" > "$2.log" 2>&1; then
+      if ! "$cxx" "${umbrella[@]}" "${plain[@]}" -fsyntax-only "$2" > "$2.log" 2>&1; then
         echo "--- $3 does not compile"
         grep -E 'error|required from here' "$2.log" | head -n 12
         touch "$2.failed"
