@@ -29,13 +29,18 @@ if(NOT TARGET plmscope::cuda)
       if(NOT "cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
         list(APPEND plmscope_cuda_options -std=c++20)
       endif()
+      # The runtime that the program's CUDA_RUNTIME_LIBRARY names, static unless it says Shared.
+      set(plmscope_cudart CUDA::cudart_static)
+      if(TARGET CUDA::cudart)
+        set(plmscope_cudart "$<IF:$<STREQUAL:$<TARGET_PROPERTY:CUDA_RUNTIME_LIBRARY>,Shared>,CUDA::cudart,CUDA::cudart_static>")
+      endif()
       set_target_properties(plmscope::cuda PROPERTIES
         INTERFACE_COMPILE_OPTIONS "$<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:${plmscope_cuda_options}>"
         INTERFACE_COMPILE_DEFINITIONS "EIGEN_NO_CUDA"
         INTERFACE_INCLUDE_DIRECTORIES "${PLMSCOPE_CUBLAS_INCLUDE_DIR}"
         INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${PLMSCOPE_CUBLAS_INCLUDE_DIR}"
         INTERFACE_LINK_LIBRARIES
-          "plmscope::plmscope;CUDA::cudart_static;${PLMSCOPE_CUBLAS_LIBRARY}")
+          "plmscope::plmscope;${plmscope_cudart};${PLMSCOPE_CUBLAS_LIBRARY}")
     endif()
   endif()
 endif()

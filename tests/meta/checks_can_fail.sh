@@ -82,6 +82,7 @@ TOPusing namespace std;\n|a using directive
 TOPauto s = std::format("");\n|not in the standard library of g++ 12
 TOPstd::ofstream f;\n|atomic_file
 TOPauto x = std::stod("1");\n|locale
+TOPauto f = [] PLMSCOPE_HD(int i) { return i; };\n|a lambda for both sides
 CASES
 fresh
 put $in_tree/core/x.hpp "${top}namespace plmscope::inline PLMSCOPE_ABI {\n// std::format, in a comment\n}\n"

@@ -24,6 +24,7 @@ while read -r file; do
   refuse "$file" '^namespace \{|^namespace$' "an anonymous namespace in a header"
   refuse "$file" '^using namespace' "a using directive in a header"
   refuse "$file" '\bstd::(format|expected|mdspan|print)\b' "not in the standard library of g++ 12"
+  refuse "$file" '\] *(PLMSCOPE_HD|__host__)' "a lambda for both sides; see PLMSCOPE_DEVICE"
   refuse "$file" '\bstd::(ofstream|endl)\b' "files are written by io/atomic_file.hpp"
   refuse "$file" '\bstd::(stof|stod|strtod|strtof|atof|stringstream|istringstream)\b' \
     "depends on the locale; use std::from_chars"

@@ -29,8 +29,9 @@ namespace plmscope::inline PLMSCOPE_ABI {
 
 /// The page of primitives for a processor with memory and threads of its own. `Runtime` is what the
 /// device can do: memory, launching a kernel, dense products, a scan, a sort (`cuda_runtime`). All
-/// work goes to one stream in order; only `download`, `synchronize` and `all_finite` wait for it, and
-/// a `count` waits for its number. The value is a handle: copies share stream, memory and workspace.
+/// work goes to one stream in order; only `download`, `synchronize` and `all_finite` wait for it,
+/// and a `count` waits for its number. The value is a handle: copies share stream, memory and
+/// workspace.
 ///
 /// What each primitive computes, its shapes and its edge behaviour are stated once, in
 /// `backend/primitives.hpp`.
@@ -77,11 +78,11 @@ class basic_device : public device_launcher<Runtime> {
   // Memory.
   template <class T>
   void fill(view<basic_device, T> x, T value) {
-    each(x, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) { x.row_data(r)[c] = value; });
+    each(x, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) { x.row_data(r)[c] = value; });
   }
   template <class T, class U>
   void copy(view<basic_device, T> from, view<basic_device, U> to) {
-    each(to, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(to, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       to.row_data(r)[c] = static_cast<U>(from.row_data(r)[c]);
     });
   }
@@ -122,32 +123,33 @@ class basic_device : public device_launcher<Runtime> {
 
   // Rows.
   void add_row(mat x, cmat row, Real alpha = 1) {
-    each(x, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(x, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       x.row_data(r)[c] += alpha * row.data()[c];
     });
   }
   void scale_columns(mat x, cmat factors) {
-    each(x,
-         [=] PLMSCOPE_HD(std::size_t r, std::size_t c) { x.row_data(r)[c] *= factors.data()[c]; });
+    each(x, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
+      x.row_data(r)[c] *= factors.data()[c];
+    });
   }
   void axpy(Real alpha, cmat x, mat y) {
-    each(y, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(y, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       y.row_data(r)[c] += alpha * x.row_data(r)[c];
     });
   }
   void scale(mat x, Real alpha) {
-    each(x, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) { x.row_data(r)[c] *= alpha; });
+    each(x, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) { x.row_data(r)[c] *= alpha; });
   }
   void column_sums(cmat x, mat out) {
     device_kernels::launch_column_sums(
         *this, x.rows(), out,
-        [=] PLMSCOPE_HD(std::size_t r, std::size_t c) { return x.row_data(r)[c]; }, Real{0},
+        [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) { return x.row_data(r)[c]; }, Real{0},
         Real{1});
   }
   void column_dots(cmat a, cmat b, mat out) {
     device_kernels::launch_column_sums(
         *this, a.rows(), out,
-        [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+        [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
           return static_cast<double>(a.row_data(r)[c]) * static_cast<double>(b.row_data(r)[c]);
         },
         Real{0}, Real{1});
@@ -155,7 +157,7 @@ class basic_device : public device_launcher<Runtime> {
   void weighted_row_sum(cmat w, cmat s, mat out, Real alpha) {
     device_kernels::launch_column_sums(
         *this, w.rows(), out,
-        [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+        [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
           return static_cast<double>(s.data()[r]) * static_cast<double>(w.row_data(r)[c]);
         },
         Real{1}, alpha);
@@ -178,44 +180,46 @@ class basic_device : public device_launcher<Runtime> {
                                                           static_cast<double>(epsilon)});
   }
   void affine_rows(cmat x, cmat shift, cmat factor, mat out) {
-    each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(out, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       out.row_data(r)[c] = (x.row_data(r)[c] + shift.data()[r]) * factor.data()[r];
     });
   }
   void gather_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
-    each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(out, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       out.row_data(r)[c] = x.row_data(ids.data()[r])[c];
     });
   }
   void scatter_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
-    entries(ids.size(), x.cols(), [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    entries(ids.size(), x.cols(), [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       out.row_data(ids.data()[r])[c] = x.row_data(x.rows() == 1 ? 0 : r)[c];
     });
   }
   void scatter_add_rows(cmat x, cvec<std::uint32_t> ids, mat out) {
-    entries(ids.size(), x.cols(), [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    entries(ids.size(), x.cols(), [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       out.row_data(ids.data()[r])[c] += x.row_data(x.rows() == 1 ? 0 : r)[c];
     });
   }
   void reciprocal(Real alpha, cmat x, mat out) {
-    each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(out, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       const Real v = x.row_data(r)[c];
       out.row_data(r)[c] = v == Real{0} ? Real{0} : alpha / v;
     });
   }
   void add_sum(cmat x, view<basic_device, double> slot) {
-    device_kernels::launch_entry_sum(*this, x, slot, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
-      return static_cast<double>(x.row_data(r)[c]);
-    });
+    device_kernels::launch_entry_sum(*this, x, slot,
+                                     [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
+                                       return static_cast<double>(x.row_data(r)[c]);
+                                     });
   }
   void add_sum_squares(cmat x, view<basic_device, double> slot) {
-    device_kernels::launch_entry_sum(*this, x, slot, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
-      const auto v = static_cast<double>(x.row_data(r)[c]);
-      return v * v;
-    });
+    device_kernels::launch_entry_sum(*this, x, slot,
+                                     [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
+                                       const auto v = static_cast<double>(x.row_data(r)[c]);
+                                       return v * v;
+                                     });
   }
   void clip_factor(cvec<double> sum_squares, double limit, view<basic_device, double> out) {
-    each(out, [=] PLMSCOPE_HD(std::size_t, std::size_t) {
+    each(out, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t) {
       const double f = limit / (std::sqrt(sum_squares.data()[0]) + 1e-6);
       out.data()[0] = f < 1.0 ? f : 1.0;
     });
@@ -223,7 +227,7 @@ class basic_device : public device_launcher<Runtime> {
   bool all_finite(cmat x) {
     buffer<double> bad = this->template allocate<double>(1);
     device_kernels::launch_entry_sum(*this, x, view<basic_device, double>(bad.get(), 1),
-                                     [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+                                     [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
                                        return device_kernels::finite_bits(x.row_data(r)[c]) ? 0.0
                                                                                             : 1.0;
                                      });
@@ -299,14 +303,14 @@ class basic_device : public device_launcher<Runtime> {
   // Optimizer.
   void adam(mat p, cmat g, mat m, mat v, const adam_step<Real>& s, cvec<double> factor = {}) {
     const Real root2 = std::sqrt(s.correction2);
-    each(p, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(p, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       const Real f = factor.empty() ? Real{1} : static_cast<Real>(factor.data()[0]);
       device_kernels::adam_entry(p.row_data(r)[c], g.row_data(r)[c], m.row_data(r)[c],
                                  v.row_data(r)[c], s, root2, f);
     });
   }
   void sign_step(mat p, cmat g, Real rate) {
-    each(p, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(p, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       const Real v = g.row_data(r)[c];
       p.row_data(r)[c] -= v > Real{0} ? rate : v < Real{0} ? -rate : Real{0};
     });
@@ -316,10 +320,10 @@ class basic_device : public device_launcher<Runtime> {
   template <class Codes>
   void count_fired(const Codes& z, view<basic_device, std::int64_t> since, std::int64_t tokens,
                    Real least) {
-    each(since, [=] PLMSCOPE_HD(std::size_t, std::size_t f) { since.data()[f] += tokens; });
+    each(since, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t f) { since.data()[f] += tokens; });
     const auto codes = device_kernels::rows_of(z);
     const std::size_t row_count = z.rows();
-    entries(1, z.entries(), [=] PLMSCOPE_HD(std::size_t, std::size_t e) {
+    entries(1, z.entries(), [=] PLMSCOPE_DEVICE(std::size_t, std::size_t e) {
       if (static_cast<std::int64_t>(e) >= codes.offsets[row_count]) return;
       const Real v = codes.values[e];
       if ((v < Real{0} ? -v : v) > least) since.data()[codes.ids[e]] = 0;
@@ -332,7 +336,7 @@ class basic_device : public device_launcher<Runtime> {
 
   // Transformer.
   void embed(cmat table, cvec<std::uint32_t> tokens, cmat row_scale, mat out) {
-    each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(out, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       out.row_data(r)[c] = row_scale.data()[r] * table.row_data(tokens.data()[r])[c];
     });
   }
@@ -341,12 +345,12 @@ class basic_device : public device_launcher<Runtime> {
          device_kernels::layer_norm<cmat, mat>{x, gain, bias, out, static_cast<double>(epsilon)});
   }
   void gelu(mat x) {
-    each(x, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(x, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       x.row_data(r)[c] = device_kernels::gelu(x.row_data(r)[c]);
     });
   }
   void silu_gate(cmat gate, cmat up, mat out) {
-    each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(out, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       out.row_data(r)[c] = device_kernels::silu(gate.row_data(r)[c]) * up.row_data(r)[c];
     });
   }
@@ -354,7 +358,7 @@ class basic_device : public device_launcher<Runtime> {
               cmat sines, Real q_scale) {
     const std::size_t half = head_dim / 2;
     if (half == 0) return;
-    entries(q.rows(), q.cols() / 2, [=] PLMSCOPE_HD(std::size_t r, std::size_t pair) {
+    entries(q.rows(), q.cols() / 2, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t pair) {
       const auto p = static_cast<std::size_t>(positions.data()[r]);
       const std::size_t c = pair / half * head_dim + pair % half;
       const Real cosine = cosines.row_data(p)[pair % half];
@@ -378,7 +382,7 @@ class basic_device : public device_launcher<Runtime> {
                                                                   static_cast<double>(epsilon)});
   }
   void gelu_backward(cmat x, mat g) {
-    each(g, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(g, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       Real& v = g.row_data(r)[c];
       v = static_cast<Real>(static_cast<double>(v) *
                             device_kernels::gelu_slope(static_cast<double>(x.row_data(r)[c])));

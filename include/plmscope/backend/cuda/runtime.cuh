@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/bfloat16.hpp>
 #include <plmscope/backend/cuda/check.cuh>
 #include <plmscope/backend/cuda/group.cuh>
 #include <plmscope/backend/cuda/products.cuh>
 #include <plmscope/backend/cuda/sort.cuh>
 #include <plmscope/backend/cuda/staging.cuh>
-#include <plmscope/backend/bfloat16.hpp>
 #include <plmscope/backend/device/buffer.hpp>
 #include <plmscope/backend/device/group.hpp>
 #include <plmscope/backend/precision.hpp>
@@ -146,7 +146,7 @@ class cuda_runtime {
   /// order.
   void sort_with_positions(std::uint32_t* keys, std::uint32_t* positions, std::size_t n,
                            std::size_t key_count) {
-    each(1, n, [=] PLMSCOPE_HD(std::size_t, std::size_t i) {
+    each(1, n, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t i) {
       positions[i] = static_cast<std::uint32_t>(i);
     });
     cuda_detail::sort_pairs(memory_, stream_, keys, positions, static_cast<std::uint32_t>(n),
@@ -219,14 +219,14 @@ class cuda_runtime {
   template <class From, class To>
   void convert(const From* from, std::size_t from_stride, To* to, std::size_t to_stride,
                std::size_t rows, std::size_t cols) {
-    each(rows, cols, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    each(rows, cols, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       device_kernels::store(from[r * from_stride + c], to[r * to_stride + c]);
     });
   }
   /// c = beta c.
   template <class V, class Real>
   void scale(V c, Real beta) {
-    each(c.rows(), c.cols(), [=] PLMSCOPE_HD(std::size_t r, std::size_t j) {
+    each(c.rows(), c.cols(), [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t j) {
       Real& v = c.row_data(r)[j];
       v = beta == Real{0} ? Real{0} : beta * v;
     });

@@ -63,11 +63,11 @@ arriving_count<typename Device::runtime_type> launch_ids_where(Device& be, const
   const std::size_t n = since.cols();
   auto places = be.template scratch<std::int64_t>(n + 1);
   std::int64_t* const place = places.get();
-  be.entries(1, n + 1, [=] PLMSCOPE_HD(std::size_t, std::size_t f) {
+  be.entries(1, n + 1, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t f) {
     place[f] = f > 0 && since.data()[f - 1] >= at_least ? 1 : 0;
   });
   be.runtime().running_sum(place, n + 1);
-  be.entries(1, n, [=] PLMSCOPE_HD(std::size_t, std::size_t f) {
+  be.entries(1, n, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t f) {
     if (since.data()[f] >= at_least) out.data()[place[f]] = static_cast<std::uint32_t>(f);
   });
   return {run, place + n};

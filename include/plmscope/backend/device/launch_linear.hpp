@@ -16,7 +16,7 @@ void launch_linear(Device& be, C x, const Packed& w, C bias, V out, epilogue the
     auto sum = be.template scratch<Real>(out.size());
     const V term(sum.get(), out.rows(), out.cols());
     be.runtime().product(x, w, term, Real{0});
-    be.each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    be.each(out, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       const Real v = term.row_data(r)[c];
       out.row_data(r)[c] += bias.empty() ? v : v + bias.data()[c];
     });
@@ -24,7 +24,7 @@ void launch_linear(Device& be, C x, const Packed& w, C bias, V out, epilogue the
   }
   be.runtime().product(x, w, out, Real{0});
   if (then == epilogue::gelu) {
-    be.each(out, [=] PLMSCOPE_HD(std::size_t r, std::size_t c) {
+    be.each(out, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
       Real& v = out.row_data(r)[c];
       v = device_kernels::gelu(bias.empty() ? v : v + bias.data()[c]);
     });

@@ -41,7 +41,7 @@ void launch_group_max(Device& be, C pre, std::size_t groups, bool zeros, Codes& 
   auto values = be.template scratch<Real>(most);
   be.entries(1, rows, group_max<C>{pre, groups, zeros, ids.get(), values.get(), counts.get()});
   const std::uint32_t* const n = counts.get();
-  be.entries(1, rows, [=] PLMSCOPE_HD(std::size_t, std::size_t r) {
+  be.entries(1, rows, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t r) {
     offsets[r + 1] = static_cast<std::int64_t>(n[r]);
   });
   be.runtime().running_sum(offsets, rows + 1);
@@ -57,7 +57,7 @@ void launch_split_rows(Device& be, const Codes& z, Ends ends, Offsets offsets) {
   const std::size_t count = z.rows();
   std::int64_t* const out = offsets.data();
   be.entries(count, parts, split_rows<typename Codes::real>{rows, ends.data(), parts, out});
-  be.entries(1, 1, [=] PLMSCOPE_HD(std::size_t, std::size_t) {
+  be.entries(1, 1, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t) {
     out[count * parts] = rows.offsets[count];
   });
 }
@@ -83,7 +83,7 @@ void launch_batch_top_n(Device& be, C pre, std::size_t n, Codes& out, V last) {
   bits* const found = key.get();
   std::uint64_t* const left = counts.get() + digit_values;
   be.runtime().clear(counts.get(), digit_values * sizeof(std::uint64_t));
-  be.entries(1, 1, [=] PLMSCOPE_HD(std::size_t, std::size_t) {
+  be.entries(1, 1, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t) {
     *found = n == 0 ? ~bits{0} : bits{0};  // no key reaches the first
     *left = n;
   });
@@ -108,17 +108,17 @@ void launch_batch_top_n(Device& be, C pre, std::size_t n, Codes& out, V last) {
   const Real* const side_values = values.get();
   std::uint32_t* const to_ids = out.ids();
   Real* const to_values = out.values();
-  be.entries(1, most, [=] PLMSCOPE_HD(std::size_t, std::size_t e) {
+  be.entries(1, most, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t e) {
     if (e >= ranks.offset(rows)) return;
     to_ids[e] = side_ids[e];
     to_values[e] = side_values[e];
   });
   std::int64_t* const offsets = out.offsets();
-  be.entries(1, rows + 1, [=] PLMSCOPE_HD(std::size_t, std::size_t r) {
+  be.entries(1, rows + 1, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t r) {
     offsets[r] = static_cast<std::int64_t>(ranks.offset(r));
   });
   if (n > 0 && !last.empty()) {
-    be.entries(1, 1, [=] PLMSCOPE_HD(std::size_t, std::size_t) {
+    be.entries(1, 1, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t) {
       if (*found != 0) last.data()[0] = ordered_bits<Real>::real(*found);
     });
   }

@@ -44,7 +44,7 @@ void launch_top_k(Device& be, C pre, std::size_t k, Codes& out) {
     be.runtime().clear(counts.get(), rows * sizeof(std::uint32_t));
   }
   const std::uint32_t* const n = counts.get();
-  be.entries(1, rows, [=] PLMSCOPE_HD(std::size_t, std::size_t r) {
+  be.entries(1, rows, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t r) {
     offsets[r + 1] = static_cast<std::int64_t>(n[r]);
   });
   be.runtime().running_sum(offsets, rows + 1);
@@ -69,7 +69,7 @@ void launch_transpose(Device& be, const Codes& z, Transposed& out) {
   const std::uint32_t* const entry = out.entries();
   std::uint32_t* const to = out.rows();
   const auto features = static_cast<std::uint32_t>(z.features());
-  be.entries(1, n, [=] PLMSCOPE_HD(std::size_t, std::size_t p) {
+  be.entries(1, n, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t p) {
     if (key[p] < features) to[p] = row_of[entry[p]];
   });
   be.entries(1, n + 1, feature_offsets{keys.get(), n, z.features(), out.offsets()});
@@ -87,7 +87,7 @@ void launch_backward(Device& be, const Transposed& t, C z, C dz, C gradient, C x
   auto partial = be.template scratch<Real>(std::max<std::size_t>(further * width, 1));
   std::int64_t* const chunk = first_chunk.get();
   const std::int64_t* const offsets = t.offsets();
-  be.entries(1, features + 1, [=] PLMSCOPE_HD(std::size_t, std::size_t f) {
+  be.entries(1, features + 1, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t f) {
     chunk[f] = f == 0 ? 0 : chunks_of(offsets, f - 1);
   });
   be.runtime().running_sum(chunk, features + 1);

@@ -20,7 +20,7 @@ void launch_column_sums(Device& be, std::size_t row_count, V out, Term term, Rea
   double* const partial = sums.get();
   const kernel over_tiles{term, partial, row_count, cols};
   be.launch(over_tiles.blocks(), 0, over_tiles);
-  be.entries(1, cols, [=] PLMSCOPE_HD(std::size_t, std::size_t c) {
+  be.entries(1, cols, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t c) {
     double sum = 0;
     for (std::size_t t = 0; t < tiles; ++t) sum += partial[t * cols + c];
     const Real scaled = alpha * static_cast<Real>(sum);

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// The memory of the simulated device, and what was found to be wrong with a program.
+#pragma once
+
+#include "module.hpp"
+
+#include <cstring>
+#include <set>
+
+namespace simulator {
+
+/// What went wrong, each kind once with how often. Printed when the program ends; any of them makes
+/// it end with an error.
+class findings {
+ public:
+  static findings& get() {
+    static auto* all = new findings;  // outlives every static object that adds to it
+    return *all;
+  }
+  void add(const std::string& what) {
+    if (counts_.size() < 200 || counts_.contains(what)) ++counts_[what];
+  }
+  /// An error that stops the device.
+  [[noreturn]] void fatal(const std::string& what) {
+    add(what);
+    throw std::runtime_error(what);
+  }
+  const std::map<std::string, u64>& counts() const { return counts_; }
+
+ private:
+  std::map<std::string, u64> counts_;
+};
+
+/// Global memory. Its addresses are closed to the host, as those of a GPU are: the simulator sees
+/// it at another place. No address is given twice, so that memory which was freed is never mistaken
+/// for other memory. Beside each byte stands whether it was written, beside each word of 4 bytes
+/// who wrote and who read it last.
+class device_memory {
+ public:
+  static constexpr u64 total_bytes = u64{16} << 30;  ///< that may be in use at a time
+
+  static device_memory& get() {
+    static auto* memory = new device_memory;  // outlives every static object that frees
+    return *memory;
+  }
+  /// 0 when there is not that much.
+  u64 allocate(u64 bytes);
+  bool release(u64 address);
+  u64 variable(const std::vector<u8>& initial);
+  u64 used_bytes() const { return used_; }
+
+  bool holds(u64 address) const { return address >= base_ && address < base_ + room; }
+  /// Begin and end of the allocation around an address; twice 0 where there is none.
+  std::pair<u64, u64> around(u64 address) const;
+
+  u8* at(u64 address) { return open_ + (address - base_); }
+  void note_written(u64 address, u64 bytes) { std::memset(written_ + (address - base_), 1, bytes); }
+  bool is_written(u64 address, u64 bytes) const {
+    return std::memchr(written_ + (address - base_), 0, bytes) == nullptr;
+  }
+  /// A range that a copy or a product reads or writes; a finding that names it where it may not.
+  u8* range(u64 address, u64 bytes, bool writes, const char* what);
+
+  u64& last_write(u64 address) { return last_write_[(address - base_) / 4]; }
+  u64& last_read(u64 address) { return last_read_[(address - base_) / 4]; }
+
+ private:
+  static constexpr u64 room = u64{256} << 30;  // of addresses; memory is taken where it is touched
+  device_memory();
+
+  u8* open_;
+  u64 base_;
+  u8* written_;
+  u64* last_write_;
+  u64* last_read_;
+  u64 next_ = 4096;
+  u64 used_ = 0;
+  std::map<u64, u64> live_;  // address -> bytes
+};
+
+}  // namespace simulator
