@@ -196,19 +196,18 @@ inline std::vector<stage> stages(ours& o, const setting& s, double& peak_gflops)
     be.weighted_row_sum(p.encoder, gradient.encoder_bias, gradient.decoder_bias, -1.0f);
   });
   plmscope::matrix<double, backend> slot(be, 1, 2);
-  time("projection and norm", [&] {
-    t.dictionary.before_clip(be, p, gradient);
+  plmscope::dictionary_training<decltype(t.dictionary), backend> dictionary(be, t.dictionary,
+                                                                            t.optimizer, p);
+  time("norm and clipping", [&] {
+    dictionary.before_clip(t.dictionary, be, p, gradient);
     be.fill(slot.all(), 0.0);
-    gradient.for_each([&](const char*, auto& m) {
-      be.add_sum_squares(cmat(m), slot.all().col_range(0, 1));
-    });
+    dictionary.add_squares(be, p, gradient, slot.all().col_range(0, 1));
     be.clip_factor(slot.all().col_range(0, 1), 1.0, slot.all().col_range(1, 1));
   });
   auto state = t.optimizer.start(be, p);
   time("Adam and unit norm", [&] {
-    t.optimizer.step(be, p, gradient, state, 1e-9,
-                     plmscope::const_view<backend, double>(slot.all().col_range(1, 1)));
-    t.dictionary.after_step(be, p);
+    const plmscope::const_view<backend, double> factor = slot.all().col_range(1, 1);
+    dictionary.step(t.dictionary, t.optimizer, be, p, gradient, state, 1e-9, factor);
   });
 
   // What this processor's product reaches at best: the same provider on packed weights, no tiling.

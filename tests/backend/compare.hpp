@@ -292,6 +292,12 @@ class twin {
   view<B> fast() { return fast_.inner(); }
   matrix<double, reference>& exact() { return exact_; }
   double operator()(std::size_t r, std::size_t c) const { return exact_(r, c); }
+  std::vector<real> numbers() { return fast_.numbers(); }
+  /// f(entry) is what `check` expects.
+  template <class F>
+  void set_exact(const F& f) {
+    for (std::size_t i = 0; i < exact_.size(); ++i) exact_.data()[i] = f(i);
+  }
 
   /// Each entry within limit(r, c) of the reference; NaN and infinities in the same places; nothing
   /// written beside the matrix. Where the reference lies outside of the type's range, infinity is

@@ -181,6 +181,11 @@ std::vector<std::pair<std::string, byte_string>> everything(B& be, const everyth
   for (int i = 0; i < 3; ++i) be.adam(p, d_decoder, first, second, step);
   result("adam", p.all());
   result("adam: second moments", second.all());
+  be.adam_unit_rows(p, d_decoder, first, second, step, {});
+  result("adam_unit_rows", p.all());
+  matrix<double, B> left(be, 1, 1);
+  be.add_projected_squares(cmat(d_decoder), cmat(p), real(1e-6), left.all());
+  result("add_projected_squares", left.all());
 
   matrix<std::int64_t, B> since(be, 1, features);
   be.count_fired(z, since.all(), 17, real{0});

@@ -18,6 +18,7 @@ namespace {
 using namespace compare;
 using plmscope::adam_step;
 using plmscope::codes;
+using plmscope::unit_length_rule;
 
 template <class Real>
 adam_step<double> exact_step(const adam_step<Real>& s) {
@@ -94,6 +95,65 @@ TEST_CASE("adam: the first step moves every parameter by the rate against the gr
     }
     CHECK(worst < 1e-6);
     CHECK(moved[silent] == 0);
+  });
+}
+
+TEST_CASE(
+    "adam_unit_rows and add_projected_squares: what project_rows, adam and normalize_rows do") {
+  for_each_backend([]<class B>(B be) {
+    using real = typename B::real;
+    reference naive;
+    // The compiler of a GPU may round products and sums of two kernels differently.
+    const double apart = B::id == "cuda" ? 1e-4 : 0;
+    over_shapes<B>([&](std::size_t rows, std::size_t cols, bool strided, numbers kind) {
+      if (apart > 0 && kind != numbers::plain) return;
+      for (const bool project : {true, false}) {
+        const adam_step<real> s{real(0.01),
+                                real(0.9),
+                                real(0.999),
+                                real(1e-8),
+                                real(0.19),
+                                real(0.002),
+                                real(project ? 0.001 : 0)};
+        const unit_length_rule rule{
+            .project = project, .projection_epsilon = 1e-6, .length_epsilon = 1e-7};
+        const auto factor = vector_of(be, std::vector<double>{0.37});
+        const auto make = [&](bool other, std::uint64_t stream, numbers of) {
+          return twin<B>(be, naive, rows, cols, strided != other, of, stream);
+        };
+        twin<B> p = make(false, 1, numbers::plain), p2 = make(false, 1, numbers::plain);
+        twin<B> g = make(true, 2, kind), g2 = make(true, 2, kind);
+        twin<B> m = make(false, 3, numbers::plain), m2 = make(false, 3, numbers::plain);
+        twin<B> v = make(false, 4, numbers::plain), v2 = make(false, 4, numbers::plain);
+        const auto second = [&](std::size_t r, std::size_t c) {
+          return static_cast<real>(std::abs(number(4, r * cols + c)));
+        };
+        v.set(second);
+        v2.set(second);
+        matrix<double, B> squares(be, 1, 2);
+        if (project) {
+          be.add_projected_squares(g.fast(), p.fast(), real(1e-6), squares.all().col_range(0, 1));
+          be.project_rows(g2.fast(), p2.fast(), real(1e-6));
+          be.add_sum_squares(g2.fast(), squares.all().col_range(1, 1));
+          const std::vector<double> sums = to_host(be, squares);
+          const bool same = std::isfinite(sums[1]) ? std::abs(sums[0] - sums[1]) <= 1e-5 * sums[1]
+                                                   : !std::isfinite(sums[0]);
+          CHECK(same);
+        }
+        be.adam_unit_rows(p.fast(), g.fast(), m.fast(), v.fast(), s, rule, factor);
+        be.adam(p2.fast(), g2.fast(), m2.fast(), v2.fast(), s, factor);
+        be.normalize_rows(p2.fast(), real(1e-7));
+        g.check_exact();
+        const auto close = [&](twin<B>& one, twin<B>& two) {
+          const std::vector<real> want = two.numbers();
+          one.set_exact([&](std::size_t i) { return static_cast<double>(want[i]); });
+          one.check([&](std::size_t, std::size_t) { return apart; });
+        };
+        close(p, p2);
+        close(m, m2);
+        close(v, v2);
+      }
+    });
   });
 }
 

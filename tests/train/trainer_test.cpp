@@ -6,6 +6,7 @@
 #include <plmscope/sae/normalizer.hpp>
 #include <plmscope/sae/sae.hpp>
 #include <plmscope/sae/sparsifiers/gated.hpp>
+#include <plmscope/train/averaged.hpp>
 #include <plmscope/train/trainer.hpp>
 
 #include <doctest/doctest.h>
@@ -17,6 +18,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -196,8 +198,9 @@ TEST_CASE("decoder rows have length 1 after every step") {
 TEST_CASE("the projected gradient is orthogonal to the decoder rows") {
   const planted::options o{};
   model_type model({.d_model = o.d, .features = 70, .sparsifier = {.k = 3}}, cpu(1));
-  using policies = plmscope::trainer<>;
-  plmscope::training_run<model_type, policies> run(model, policies{});
+  const plmscope::trainer policies{.optimizer =
+                                       plmscope::averaged<>{}};  // leaves rows to unit_norm
+  plmscope::training_run<model_type, std::remove_const_t<decltype(policies)>> run(model, policies);
   planted::reader<cpu> reader(o);
   run.step(reader.next(model.backend(), 100), 0.0);
   plmscope::matrix<float, cpu> along(model.backend(), 1, 70), norms(model.backend(), 1, 70);
@@ -209,6 +212,32 @@ TEST_CASE("the projected gradient is orthogonal to the decoder rows") {
     CHECK(std::abs(along(0, f)) <= 3e-6f * std::max(1.0f, norms(0, f)));
   }
   CHECK(largest > 0.01);
+}
+
+TEST_CASE("Adam with projection and rescaling in its pass leaves the bits of one after the other") {
+  const planted::options o{};
+  using projection = plmscope::unit_norm::projection;
+  const auto trained = [&](const auto& policies) {
+    model_type model({.d_model = o.d, .features = 70, .sparsifier = {.k = 3}}, cpu(2));
+    plmscope::training_run<model_type, std::remove_cvref_t<decltype(policies)>> run(model,
+                                                                                    policies);
+    planted::reader<cpu> reader(o);
+    for (int s = 0; s < 20; ++s) run.step(reader.next(model.backend(), 100), 0.01);
+    std::vector<float> numbers{static_cast<float>(run.metrics().gradient_norm)};
+    model.parameters().for_each([&](const char*, const auto& x) {
+      numbers.insert(numbers.end(), x.data(), x.data() + x.rows() * x.cols());
+    });
+    return numbers;
+  };
+  for (const projection p : {projection::before_clip, projection::after_clip, projection::none}) {
+    for (const double clip : {0.0, 0.05}) {
+      const plmscope::unit_norm rows{.project = p};
+      const auto one_pass = trained(plmscope::trainer{.dictionary = rows, .clip = clip});
+      const auto apart = trained(
+          plmscope::trainer{.optimizer = plmscope::averaged<>{}, .dictionary = rows, .clip = clip});
+      CHECK(one_pass == apart);
+    }
+  }
 }
 
 TEST_CASE("dead latents are counted in tokens") {

@@ -242,6 +242,10 @@ class basic_cpu {
   void add_sum_squares(cmat x, view<basic_cpu, double> slot) {
     cpu_kernels::add_sum_squares(*pool_, x, slot);
   }
+  void add_projected_squares(cmat gradient, cmat direction, Real epsilon,
+                             view<basic_cpu, double> slot) {
+    cpu_kernels::add_projected_squares(*pool_, gradient, direction, epsilon, slot);
+  }
   void clip_factor(cvec<double> sum_squares, double limit, view<basic_cpu, double> out) {
     out[0] = std::min(1.0, limit / (std::sqrt(sum_squares[0]) + 1e-6));
   }
@@ -314,6 +318,10 @@ class basic_cpu {
   void adam(mat parameters, cmat gradient, mat m, mat v, const adam_step<Real>& s,
             cvec<double> factor = {}) {
     cpu_kernels::adam(*pool_, parameters, gradient, m, v, s, factor);
+  }
+  void adam_unit_rows(mat parameters, cmat gradient, mat m, mat v, const adam_step<Real>& s,
+                      const unit_length_rule& rows, cvec<double> factor = {}) {
+    cpu_kernels::adam_unit_rows(*pool_, parameters, gradient, m, v, s, rows, factor);
   }
   void sign_step(mat parameters, cmat gradient, Real rate) {
     cpu_kernels::sign_step(*pool_, parameters, gradient, rate);

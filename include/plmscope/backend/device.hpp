@@ -7,6 +7,7 @@
 #include <plmscope/backend/device/group.hpp>
 #include <plmscope/backend/device/launch_attention.hpp>
 #include <plmscope/backend/device/launch_linear.hpp>
+#include <plmscope/backend/device/launch_optimizer.hpp>
 #include <plmscope/backend/device/launch_select.hpp>
 #include <plmscope/backend/device/launch_sparse.hpp>
 #include <plmscope/backend/device/launch_sums.hpp>
@@ -218,6 +219,9 @@ class basic_device : public device_launcher<Runtime> {
                                        return v * v;
                                      });
   }
+  void add_projected_squares(cmat g, cmat w, Real epsilon, view<basic_device, double> slot) {
+    device_kernels::launch_projected_squares(*this, g, w, epsilon, slot);
+  }
   void clip_factor(cvec<double> sum_squares, double limit, view<basic_device, double> out) {
     each(out, [=] PLMSCOPE_DEVICE(std::size_t, std::size_t) {
       const double f = limit / (std::sqrt(sum_squares.data()[0]) + 1e-6);
@@ -302,19 +306,13 @@ class basic_device : public device_launcher<Runtime> {
 
   // Optimizer.
   void adam(mat p, cmat g, mat m, mat v, const adam_step<Real>& s, cvec<double> factor = {}) {
-    const Real root2 = std::sqrt(s.correction2);
-    each(p, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
-      const Real f = factor.empty() ? Real{1} : static_cast<Real>(factor.data()[0]);
-      device_kernels::adam_entry(p.row_data(r)[c], g.row_data(r)[c], m.row_data(r)[c],
-                                 v.row_data(r)[c], s, root2, f);
-    });
+    device_kernels::launch_adam(*this, p, g, m, v, s, factor);
   }
-  void sign_step(mat p, cmat g, Real rate) {
-    each(p, [=] PLMSCOPE_DEVICE(std::size_t r, std::size_t c) {
-      const Real v = g.row_data(r)[c];
-      p.row_data(r)[c] -= v > Real{0} ? rate : v < Real{0} ? -rate : Real{0};
-    });
+  void adam_unit_rows(mat p, cmat g, mat m, mat v, const adam_step<Real>& s,
+                      const unit_length_rule& rule, cvec<double> factor = {}) {
+    device_kernels::launch_adam_unit_rows(*this, p, g, m, v, s, rule, factor);
   }
+  void sign_step(mat p, cmat g, Real rate) { device_kernels::launch_sign_step(*this, p, g, rate); }
 
   // Latents.
   template <class Codes>

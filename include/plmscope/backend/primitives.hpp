@@ -65,6 +65,9 @@ namespace plmscope::inline PLMSCOPE_ABI {
 //   weighted_row_sum(w, s, out, alpha)      out += alpha sum_f s[f] w[f, :]
 //   add_sum(x, slot)          slot[0] += sum of x, in double; the slot stays in backend memory, so
 //   add_sum_squares(x, slot)  that a training step never waits for the device
+//   add_projected_squares(g, w, eps, slot)  slot[0] += sum of squares of what project_rows would
+//   leave
+//                             of g, which stays as it is
 //   clip_factor(sum_squares, limit, out)    out[0] = min(1, limit / (sqrt(sum_squares[0]) + 1e-6))
 //   all_finite(x)             no NaN, no infinity (decided on bit patterns); waits
 // Selection
@@ -118,6 +121,9 @@ namespace plmscope::inline PLMSCOPE_ABI {
 // Optimizer
 //   adam(p, g, m, v, step, factor)   one dense Adam update (Kingma & Ba 2015, algorithm 1) with the
 //                             gradient times factor[0] (empty: 1)
+//   adam_unit_rows(p, g, m, v, step, rows, factor)   project_rows(g, p, rows.projection_epsilon) if
+//                             rows.project, adam and normalize_rows(p, rows.length_epsilon) in one
+//                             pass, with the same result but for g, which stays as it is
 //   sign_step(p, g, rate)     p -= rate sign(g), sign(0) = 0
 // Latents
 //   count_fired(z, since, tokens, least)    since[f] += tokens, then 0 for every feature with an
@@ -217,6 +223,16 @@ struct adam_step {
   Real correction1;  ///< 1 - beta1^t
   Real correction2;  ///< 1 - beta2^t
   Real decay = 0;
+};
+
+/// Rows of length 1 that Adam moves: before, the gradient loses its part along its row (else Adam's
+/// moments would fill with a component that the rescaling undoes, Bricken et al. 2023); afterwards
+/// rows are divided by their length.
+struct unit_length_rule {
+  bool project = true;
+  bool clip_projected = true;        ///< the norm that clips is that of the projected gradient
+  double projection_epsilon = 1e-6;  ///< added to the row's length where the gradient is projected
+  double length_epsilon = 0;         ///< added to the row's length where it is rescaled
 };
 
 /// What the layers above need to know of a backend. The primitives themselves are templates and are

@@ -185,6 +185,13 @@ class reference {
   void add_sum(cmat x, view<reference, double> slot) {
     each(x, [&](std::size_t r, std::size_t j) { slot[0] += x(r, j); });
   }
+  void add_projected_squares(cmat g, cmat w, double epsilon, view<reference, double> slot) {
+    buffer<double> kept = allocate<double>(g.size());
+    const mat own(kept.get(), g.rows(), g.cols());
+    copy(g, own);
+    project_rows(own, w, epsilon);
+    add_sum_squares(own, slot);
+  }
   void add_sum_squares(cmat x, view<reference, double> slot) {
     each(x, [&](std::size_t r, std::size_t j) { slot[0] += x(r, j) * x(r, j); });
   }
@@ -253,6 +260,15 @@ class reference {
 
   void adam(mat p, cmat g, mat m, mat v, const adam_step<double>& s, cvec<double> factor = {}) {
     naive::adam(p, g, m, v, s, factor.empty() ? 1.0 : factor[0]);
+  }
+  void adam_unit_rows(mat p, cmat g, mat m, mat v, const adam_step<double>& s,
+                      const unit_length_rule& rows, cvec<double> factor = {}) {
+    buffer<double> kept = allocate<double>(g.size());
+    const mat own(kept.get(), g.rows(), g.cols());
+    copy(g, own);
+    if (rows.project) project_rows(own, p, rows.projection_epsilon);
+    adam(p, own, m, v, s, factor);
+    normalize_rows(p, rows.length_epsilon);
   }
   void sign_step(mat p, cmat g, double rate) {
     each(p, [&](std::size_t r, std::size_t j) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/primitives.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/parameters.hpp>
 #include <plmscope/train/losses.hpp>
@@ -10,6 +11,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <optional>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -87,6 +89,23 @@ struct optimizer_choice {
             const_view<B, double> factor) const {
     choice_detail::chosen(of, s.each,
                           [&](const auto& o, auto& kept) { o.step(be, p, g, kept, rate, factor); });
+  }
+  bool moves_rows() const {
+    return std::visit(
+        [](const auto& o) {
+          if constexpr (requires { o.moves_rows(); })
+            return o.moves_rows();
+          else
+            return false;
+        },
+        of);
+  }
+  template <class B>
+  void step(B& be, sae_parameters<B>& p, const sae_parameters<B>& g, state<B>& s, double rate,
+            const_view<B, double> factor, const unit_length_rule& rows) const {
+    choice_detail::chosen(of, s.each, [&](const auto& o, auto& kept) {
+      if constexpr (requires { o.moves_rows(); }) o.step(be, p, g, kept, rate, factor, rows);
+    });
   }
   template <class B>
   void after_step(B& be, const sae_parameters<B>& p, state<B>& s) const {
@@ -202,6 +221,17 @@ template <class... Dictionaries>
 struct dictionary_choice {
   std::variant<Dictionaries...> of = {};
 
+  template <class B>
+  std::optional<unit_length_rule> rows() const {
+    return std::visit(
+        [](const auto& d) -> std::optional<unit_length_rule> {
+          if constexpr (requires { d.template rows<B>(); })
+            return d.template rows<B>();
+          else
+            return std::nullopt;
+        },
+        of);
+  }
   template <class B>
   void before_forward(B& be, sae_parameters<B>& p) const {
     visit([&](const auto& d) {

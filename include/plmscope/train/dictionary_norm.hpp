@@ -49,11 +49,21 @@ struct free_norm {};
 /// Keeps every decoder row at length 1, so that a latent's activation is the length it writes: the
 /// gradient loses its part along the row, and rows are rescaled after the step. Without the
 /// projection Adam's moments would fill with a component that the rescaling undoes (Bricken et al.
-/// 2023).
+/// 2023). `adam` does all of it in the pass that moves the decoder: the run's gradient is then the
+/// one before the projection.
 struct unit_norm {
   enum class projection { before_clip, after_clip, none };
   projection project = projection::before_clip;
   double projection_epsilon = 1e-6;  ///< added to the row length when projecting
+
+  /// What the members below do, for optimizers that do it themselves.
+  template <class B>
+  unit_length_rule rows() const {
+    return {.project = project != projection::none,
+            .clip_projected = project == projection::before_clip,
+            .projection_epsilon = projection_epsilon,
+            .length_epsilon = std::numeric_limits<typename B::real>::epsilon()};
+  }
 
   template <class B>
   void before_clip(B& be, sae_parameters<B>& p, sae_parameters<B>& g) const {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/primitives.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/parameters.hpp>
 
 #include <cstddef>
+#include <optional>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -31,7 +33,12 @@ struct state_of<D, B> {
 ///   d.step(be, state, rate, factor)          moves its own parameters, beside the optimizer's step
 ///   state.for_each_gradient(f)               f(matrix): gradients that count in the norm
 ///
-/// These call what there is.
+/// These call what there is. A policy may also say as a rule what it does to rows, and an optimizer
+/// that it follows such a rule in its own pass over the decoder: then before_clip, after_clip and
+/// after_step are not called, and the gradient stays as it was before the projection.
+///
+///   d.rows<B>() -> unit_length_rule                 or an optional of it
+///   o.moves_rows() -> bool                   and step(be, p, g, state, rate, factor, rows)
 template <class D, class B>
 class dictionary_training {
  public:
@@ -42,6 +49,13 @@ class dictionary_training {
   dictionary_training(B& be, const D& d, const parameters& p) {
     if constexpr (requires { d.start(be, p); }) state_ = d.start(be, p);
   }
+  template <class Optimizer>
+  dictionary_training(B& be, const D& d, const Optimizer& optimizer, const parameters& p)
+      : dictionary_training(be, d, p) {
+    if constexpr (requires { d.template rows<B>(), optimizer.moves_rows(); }) {
+      if (optimizer.moves_rows()) rows_ = d.template rows<B>();
+    }
+  }
 
   void before_forward(const D& d, B& be, parameters& p) {
     if constexpr (requires { d.before_forward(be, p, state_); })
@@ -50,21 +64,47 @@ class dictionary_training {
       d.before_forward(be, p);
   }
   void before_clip(const D& d, B& be, parameters& p, parameters& g) {
+    if (rows_) return;
     if constexpr (requires { d.before_clip(be, p, g, state_); })
       d.before_clip(be, p, g, state_);
     else if constexpr (requires { d.before_clip(be, p, g); })
       d.before_clip(be, p, g);
   }
-  template <class F>
-  void for_each_gradient(const F& f) {
-    if constexpr (requires { state_.for_each_gradient(f); }) state_.for_each_gradient(f);
+  /// Adds the squares of all gradients to slot[0].
+  void add_squares(B& be, parameters& p, const parameters& g, view<B, double> slot) {
+    const auto add = [&](const auto& x) { be.add_sum_squares(const_view<B>(x), slot); };
+    g.for_each([&](const char*, const auto& x) {
+      if (rows_ && rows_->project && rows_->clip_projected && &x == &g.decoder) {
+        const auto epsilon = static_cast<typename B::real>(rows_->projection_epsilon);
+        be.add_projected_squares(x, p.decoder, epsilon, slot);
+      } else {
+        add(x);
+      }
+    });
+    if constexpr (requires { state_.for_each_gradient(add); }) state_.for_each_gradient(add);
   }
   void after_clip(const D& d, B& be, parameters& p, parameters& g) {
+    if (rows_) return;
     if constexpr (requires { d.after_clip(be, p, g, state_); })
       d.after_clip(be, p, g, state_);
     else if constexpr (requires { d.after_clip(be, p, g); })
       d.after_clip(be, p, g);
   }
+  /// The optimizer's step, and what follows it.
+  template <class Optimizer, class State>
+  void step(const D& d, const Optimizer& optimizer, B& be, parameters& p, const parameters& g,
+            State& s, double rate, const_view<B, double> factor) {
+    if constexpr (requires { optimizer.moves_rows(); }) {
+      if (rows_) {
+        optimizer.step(be, p, g, s, rate, factor, *rows_);
+        return;
+      }
+    }
+    optimizer.step(be, p, g, s, rate, factor);
+    step(d, be, rate, factor);
+    after_step(d, be, p);
+  }
+  /// Only that of the policy's own parameters.
   void step(const D& d, B& be, double rate, const_view<B, double> factor) {
     if constexpr (requires { d.step(be, state_, rate, factor); }) d.step(be, state_, rate, factor);
   }
@@ -78,6 +118,7 @@ class dictionary_training {
 
  private:
   state state_{};
+  std::optional<unit_length_rule> rows_;
 };
 
 }  // namespace plmscope::inline PLMSCOPE_ABI

@@ -58,6 +58,24 @@ struct adam {
         p, g, s.m, s.v);
   }
 
+  /// The same with the decoder's rows kept at length 1, in one pass over them.
+  constexpr bool moves_rows() const noexcept { return true; }
+  template <class B>
+  void step(B& be, sae_parameters<B>& p, const sae_parameters<B>& g, state<B>& s, double rate,
+            const_view<B, double> factor, const unit_length_rule& rows) const {
+    ++s.t;
+    const auto now = numbers<typename B::real>(s.t, rate);
+    for_each_together(
+        [&](auto& x, const auto& gradient, auto& m, auto& v) {
+          if (&x == &p.decoder) {
+            be.adam_unit_rows(x, gradient, m, v, now, rows, factor);
+          } else {
+            be.adam(x, gradient, m, v, now, factor);
+          }
+        },
+        p, g, s.m, s.v);
+  }
+
   /// What one matrix is moved by in step t, counted from 1.
   template <class Real>
   adam_step<Real> numbers(std::int64_t t, double rate) const {

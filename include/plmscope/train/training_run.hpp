@@ -58,7 +58,7 @@ class training_run {
         policies_(policies),
         gradient_(model.parameters().zeros_like(be_)),
         optimizer_(policies.optimizer.start(be_, model.parameters())),
-        dictionary_(be_, policies.dictionary, model.parameters()),
+        dictionary_(be_, policies.dictionary, policies.optimizer, model.parameters()),
         dead_(policies.dead.start(be_, model.parameters())),
         sparsify_(be_, model.sparsifier()),
         result_(be_),
@@ -85,9 +85,8 @@ class training_run {
     clip();
     dictionary_.after_clip(policies_.dictionary, be_, p, gradient_);
     const const_view<backend_type, double> factor = slot(slot_clip);
-    policies_.optimizer.step(be_, p, gradient_, optimizer_, rate, factor);
-    dictionary_.step(policies_.dictionary, be_, rate, factor);
-    dictionary_.after_step(policies_.dictionary, be_, p);
+    dictionary_.step(policies_.dictionary, policies_.optimizer, be_, p, gradient_, optimizer_, rate,
+                     factor);
     if constexpr (requires { policies_.optimizer.after_step(be_, p, optimizer_); }) {
       policies_.optimizer.after_step(be_, p, optimizer_);
     }
@@ -131,6 +130,7 @@ class training_run {
   backend_type& backend() noexcept { return be_; }
   const codes<backend_type>& last_codes() const noexcept { return z_; }
   const codes_by_feature<backend_type>& by_feature() const noexcept { return by_feature_; }
+  /// Of the last step, before what the optimizer does to it in its own pass (`unit_norm`).
   const sae_parameters<backend_type>& gradient() const noexcept { return gradient_; }
   typename optimizer_type::template state<backend_type>& optimizer_state() noexcept {
     return optimizer_;
@@ -360,9 +360,7 @@ class training_run {
 
   void clip() {
     be_.fill(slot(slot_norm), 0.0);
-    const auto add = [&](const auto& g) { be_.add_sum_squares(cmat(g), slot(slot_norm)); };
-    gradient_.for_each([&](const char*, auto& g) { add(g); });
-    dictionary_.for_each_gradient(add);
+    dictionary_.add_squares(be_, model_.parameters(), gradient_, slot(slot_norm));
     if (policies_.clip > 0) {
       be_.clip_factor(slot(slot_norm), policies_.clip, slot(slot_clip));
     } else {

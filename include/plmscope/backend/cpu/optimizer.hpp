@@ -9,30 +9,84 @@
 #include <Eigen/Core>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 namespace cpu_kernels {
 
-/// m and v hold the moments of the scaled gradient. Pieces of 1024 entries stay in the first cache.
+/// Adam over up to 1024 entries at a time, which stay in the first cache. The moments are those of
+/// the gradient times `factor`.
+template <class Real>
+class adam_entries {
+ public:
+  static constexpr std::size_t run = 1024;
+
+  template <class Factor>
+  adam_entries(const adam_step<Real>& s, Factor factor)
+      : step_(s),
+        factor_(factor.empty() ? Real{1} : static_cast<Real>(factor.data()[0])),
+        rate_(s.rate / s.correction1),
+        root2_(std::sqrt(s.correction2)) {}
+
+  void operator()(Real* parameters, const Real* gradient, Real* m, Real* v, std::size_t n) const {
+    using array = Eigen::Array<Real, Eigen::Dynamic, 1>;
+    const auto size = static_cast<Eigen::Index>(n);
+    Eigen::Map<array> p(parameters, size);
+    Eigen::Map<const array> g(gradient, size);
+    Eigen::Map<array> first(m, size);
+    Eigen::Map<array> second(v, size);
+    const Real a = Real{1} - step_.beta1;
+    const Real b = Real{1} - step_.beta2;
+    if (step_.decay != Real{0}) p *= Real{1} - step_.decay;
+    first = step_.beta1 * first + (a * factor_) * g;
+    second = step_.beta2 * second + (b * factor_ * factor_) * g.square();
+    p -= rate_ * first / (second.sqrt() / root2_ + step_.epsilon);
+  }
+
+ private:
+  adam_step<Real> step_;
+  Real factor_;
+  Real rate_;
+  Real root2_;
+};
+
 template <class V, class C, class Factor, class Real>
 void adam(thread_pool& pool, V parameters, C gradient, V m, V v, const adam_step<Real>& s,
           Factor factor) {
-  using array = Eigen::Array<Real, Eigen::Dynamic, 1>;
-  const Real g_scale = factor.empty() ? Real{1} : static_cast<Real>(factor.data()[0]);
-  const Real rate = s.rate / s.correction1;
-  const Real root2 = std::sqrt(s.correction2);
+  const adam_entries<Real> move(s, factor);
   for_pieces(pool, parameters, [&](std::size_t r, std::size_t c, std::size_t n) {
-    for (std::size_t i = 0; i < n; i += 1024) {
-      const auto size = static_cast<Eigen::Index>(std::min<std::size_t>(1024, n - i));
-      Eigen::Map<array> p(parameters.row_data(r) + c + i, size);
-      Eigen::Map<const array> g(gradient.row_data(r) + c + i, size);
-      Eigen::Map<array> first(m.row_data(r) + c + i, size);
-      Eigen::Map<array> second(v.row_data(r) + c + i, size);
-      if (s.decay != Real{0}) p *= Real{1} - s.decay;
-      first = s.beta1 * first + ((Real{1} - s.beta1) * g_scale) * g;
-      second = s.beta2 * second + ((Real{1} - s.beta2) * g_scale * g_scale) * g.square();
-      p -= rate * first / (second.sqrt() / root2 + s.epsilon);
+    for (std::size_t i = c; i < c + n; i += move.run) {
+      move(parameters.row_data(r) + i, gradient.row_data(r) + i, m.row_data(r) + i,
+           v.row_data(r) + i, std::min(move.run, c + n - i));
+    }
+  });
+}
+
+/// With the bits of project_rows, adam and normalize_rows: a row stays in the second cache.
+template <class V, class C, class Factor, class Real>
+void adam_unit_rows(thread_pool& pool, V parameters, C gradient, V m, V v, const adam_step<Real>& s,
+                    const unit_length_rule& rows, Factor factor) {
+  const adam_entries<Real> move(s, factor);
+  const std::size_t d = parameters.cols();
+  for_rows(pool, parameters.rows(), d, [&](std::size_t first, std::size_t count) {
+    for (std::size_t r = first; r < first + count; ++r) {
+      Real* p = parameters.row_data(r);
+      const Real* g = gradient.row_data(r);
+      if (rows.project) {
+        const projected_row<Real> row(g, p, d, static_cast<Real>(rows.projection_epsilon));
+        Real left[adam_entries<Real>::run];
+        for (std::size_t i = 0; i < d; i += move.run) {
+          const std::size_t size = std::min(move.run, d - i);
+          row.take(g + i, p + i, left, size);
+          move(p + i, left, m.row_data(r) + i, v.row_data(r) + i, size);
+        }
+      } else {
+        for (std::size_t i = 0; i < d; i += move.run) {
+          move(p + i, g + i, m.row_data(r) + i, v.row_data(r) + i, std::min(move.run, d - i));
+        }
+      }
+      rescale_row(p, d, static_cast<Real>(rows.length_epsilon));
     }
   });
 }

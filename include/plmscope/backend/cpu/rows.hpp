@@ -149,17 +149,40 @@ void row_norms(thread_pool& pool, C x, V out) {
   });
 }
 
+template <class Real>
+void rescale_row(Real* row, std::size_t d, Real epsilon) {
+  const Real norm = std::sqrt(dot(row, row, d)) + epsilon;
+  if (!(norm > Real{0})) return;
+  for (std::size_t j = 0; j < d; ++j) row[j] /= norm;
+}
+
 template <class V, class Real>
 void normalize_rows(thread_pool& pool, V x, Real epsilon) {
   for_rows(pool, x.rows(), x.cols(), [&](std::size_t first, std::size_t count) {
     for (std::size_t r = first; r < first + count; ++r) {
-      Real* row = x.row_data(r);
-      const Real norm = std::sqrt(dot(row, row, x.cols())) + epsilon;
-      if (!(norm > Real{0})) continue;
-      for (std::size_t j = 0; j < x.cols(); ++j) row[j] /= norm;
+      rescale_row(x.row_data(r), x.cols(), epsilon);
     }
   });
 }
+
+/// The part of one row g along another, w.
+template <class Real>
+struct projected_row {
+  projected_row(const Real* g, const Real* w, std::size_t d, Real epsilon)
+      : norm(std::sqrt(dot(w, w, d)) + epsilon) {
+    if (norm > Real{0}) along = dot(g, w, d) / norm;
+  }
+  /// out = what is left of `n` entries of g; may be g.
+  void take(const Real* g, const Real* w, Real* out, std::size_t n) const noexcept {
+    if (!(norm > Real{0})) {
+      if (out != g) std::copy_n(g, n, out);
+      return;
+    }
+    for (std::size_t j = 0; j < n; ++j) out[j] = g[j] - along * (w[j] / norm);
+  }
+  Real norm;
+  Real along = 0;
+};
 
 template <class V, class C, class Real>
 void project_rows(thread_pool& pool, V gradient, C direction, Real epsilon) {
@@ -168,10 +191,7 @@ void project_rows(thread_pool& pool, V gradient, C direction, Real epsilon) {
     for (std::size_t r = first; r < first + count; ++r) {
       Real* g = gradient.row_data(r);
       const Real* w = direction.row_data(r);
-      const Real norm = std::sqrt(dot(w, w, d)) + epsilon;
-      if (!(norm > Real{0})) continue;
-      const Real along = dot(g, w, d) / norm;
-      for (std::size_t j = 0; j < d; ++j) g[j] -= along * (w[j] / norm);
+      projected_row<Real>(g, w, d, epsilon).take(g, w, g, d);
     }
   });
 }
@@ -275,7 +295,7 @@ void weighted_row_sum(thread_pool& pool, C w, C s, V out, Real alpha) {
   }
 }
 
-/// slot += sum over pieces of term(x), pieces added in order.
+/// slot += sum over pieces of term(row, first column, columns), pieces added in order.
 template <class C, class Slot, class Term>
 void add_reduced(thread_pool& pool, C x, Slot slot, const Term& term) {
   constexpr std::size_t piece = 8192;
@@ -285,7 +305,7 @@ void add_reduced(thread_pool& pool, C x, Slot slot, const Term& term) {
   pool.run((partial.size() + block - 1) / block, [&](std::size_t t) {
     for (std::size_t p = t * block; p < std::min(partial.size(), (t + 1) * block); ++p) {
       const std::size_t c = p % pieces * piece;
-      partial[p] = term(x.row_data(p / pieces) + c, std::min(piece, x.cols() - c));
+      partial[p] = term(p / pieces, c, std::min(piece, x.cols() - c));
     }
   });
   double sum = 0;
@@ -293,32 +313,57 @@ void add_reduced(thread_pool& pool, C x, Slot slot, const Term& term) {
   slot.data()[0] += sum;
 }
 
-template <class C, class Slot>
-void add_sum(thread_pool& pool, C x, Slot slot) {
-  add_reduced(pool, x, slot, [](const auto* p, std::size_t n) {
-    double sum[8] = {};
+/// A sum in eight lanes, of numbers that come in runs of a multiple of 8, but for the last.
+struct lane_sum {
+  double sum[8] = {};
+
+  template <class Real, class F>
+  void add(const Real* p, std::size_t n, const F& f) noexcept {
     std::size_t i = 0;
     for (; i + 8 <= n; i += 8) {
-      for (std::size_t u = 0; u < 8; ++u) sum[u] += static_cast<double>(p[i + u]);
+      for (std::size_t u = 0; u < 8; ++u) sum[u] += f(static_cast<double>(p[i + u]));
     }
-    for (; i < n; ++i) sum[0] += static_cast<double>(p[i]);
+    for (; i < n; ++i) sum[0] += f(static_cast<double>(p[i]));
+  }
+  double total() const noexcept {
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+  }
+};
+
+template <class C, class Slot>
+void add_sum(thread_pool& pool, C x, Slot slot) {
+  add_reduced(pool, x, slot, [x](std::size_t r, std::size_t c, std::size_t n) {
+    lane_sum sum;
+    sum.add(x.row_data(r) + c, n, [](double v) { return v; });
+    return sum.total();
   });
 }
 
 template <class C, class Slot>
 void add_sum_squares(thread_pool& pool, C x, Slot slot) {
-  add_reduced(pool, x, slot, [](const auto* p, std::size_t n) {
-    double sum[8] = {};
-    std::size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-      for (std::size_t u = 0; u < 8; ++u) {
-        const double v = static_cast<double>(p[i + u]);
-        sum[u] += v * v;
-      }
+  add_reduced(pool, x, slot, [x](std::size_t r, std::size_t c, std::size_t n) {
+    lane_sum sum;
+    sum.add(x.row_data(r) + c, n, [](double v) { return v * v; });
+    return sum.total();
+  });
+}
+
+/// With the bits of project_rows and add_sum_squares.
+template <class C, class Real, class Slot>
+void add_projected_squares(thread_pool& pool, C gradient, C direction, Real epsilon, Slot slot) {
+  add_reduced(pool, gradient, slot, [=](std::size_t r, std::size_t c, std::size_t n) {
+    constexpr std::size_t run = 1024;
+    const Real* g = gradient.row_data(r);
+    const Real* w = direction.row_data(r);
+    const projected_row<Real> row(g, w, gradient.cols(), epsilon);
+    Real left[run];
+    lane_sum sum;
+    for (std::size_t i = c; i < c + n; i += run) {
+      const std::size_t size = std::min(run, c + n - i);
+      row.take(g + i, w + i, left, size);
+      sum.add(left, size, [](double v) { return v * v; });
     }
-    for (; i < n; ++i) sum[0] += static_cast<double>(p[i]) * static_cast<double>(p[i]);
-    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+    return sum.total();
   });
 }
 

@@ -48,6 +48,27 @@ struct normalize_rows {
   }
 };
 
+/// The part of a row along another.
+template <class Real>
+struct row_projection {
+  Real norm = 0;
+  Real along = 0;
+
+  /// What is left of the entry g of one row, with the entry w of the other.
+  PLMSCOPE_HD Real left(Real g, Real w) const {
+    return norm > Real{0} ? g - along * (w / norm) : g;
+  }
+};
+
+template <class Group, class C, class Real>
+PLMSCOPE_HD row_projection<Real> project_row(Group& g, C gradient, C direction, std::size_t row,
+                                             Real epsilon) {
+  row_projection<Real> to{std::sqrt(row_dot(g, direction, direction, row)) + epsilon, Real{0}};
+  const Real sum = row_dot(g, gradient, direction, row);
+  if (to.norm > Real{0}) to.along = sum / to.norm;
+  return to;
+}
+
 template <class V, class C, class Real>
 struct project_rows {
   V gradient;
@@ -58,11 +79,9 @@ struct project_rows {
   PLMSCOPE_HD void operator()(Group& g) const {
     Real* out = gradient.row_data(g.index());
     const Real* w = direction.row_data(g.index());
-    const Real norm = std::sqrt(row_dot(g, direction, direction, g.index())) + epsilon;
-    if (!(norm > Real{0})) return;
-    const Real along = row_dot(g, C(gradient), direction, g.index()) / norm;
+    const auto along = project_row(g, C(gradient), direction, g.index(), epsilon);
     for (std::size_t j = g.rank(); j < gradient.cols(); j += g.size()) {
-      out[j] -= along * (w[j] / norm);
+      out[j] = along.left(out[j], w[j]);
     }
   }
 };
