@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "scoring_options.hpp"
 #include "training.hpp"
 
 #include <plmscope/acts/activation_memory.hpp>
@@ -20,17 +21,6 @@
 #include <vector>
 
 // Scoring and naming as `concepts` and `demo` do it.
-
-struct scoring_options {
-  double held_out = 0.5;
-  double min_name_score = 0.25;  // validation F1 from which on a feature bears a concept's name
-  std::size_t min_instances = 15;
-  std::string protocol = "domain";
-  std::string split = "homology";
-  bool neurons = true;
-};
-
-void add_scoring_flags(CLI::App& command, scoring_options& options);
 
 /// Sparse codes of annotated proteins on the host, protein by protein.
 struct encoded_proteins {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "scoring.hpp"
-#include "training.hpp"
+#include "scoring_options.hpp"
+#include "training_options.hpp"
 
 #include <cstddef>
 #include <cstdint>

@@ -7,6 +7,7 @@
 #include <plmscope/sae/sae.hpp>
 #include <plmscope/sae/sparsifiers/gated.hpp>
 #include <plmscope/train/averaged.hpp>
+#include <plmscope/train/choice.hpp>
 #include <plmscope/train/trainer.hpp>
 
 #include <doctest/doctest.h>
@@ -238,6 +239,33 @@ TEST_CASE("Adam with projection and rescaling in its pass leaves the bits of one
       CHECK(one_pass == apart);
     }
   }
+}
+
+struct twice_as_long : plmscope::unit_norm {
+  template <class B>
+  void after_step(B& be, plmscope::sae_parameters<B>& p) const {
+    unit_norm::after_step(be, p);
+    be.scale(p.decoder, typename B::real{2});
+  }
+};
+
+TEST_CASE("a policy that inherits a rule for rows is asked for its own moments") {
+  const planted::options o{};
+  const auto lengths = [&](const auto& policies) {
+    model_type model({.d_model = o.d, .features = 70, .sparsifier = {.k = 3}}, cpu(1));
+    plmscope::training_run<model_type, std::remove_cvref_t<decltype(policies)>> run(model,
+                                                                                    policies);
+    planted::reader<cpu> reader(o);
+    run.step(reader.next(model.backend(), 100), 0.01);
+    plmscope::matrix<float, cpu> norms(model.backend(), 1, 70);
+    model.backend().row_norms(model.parameters().decoder, norms);
+    return norms(0, 0);
+  };
+  CHECK(lengths(plmscope::trainer{.dictionary = twice_as_long{}}) == doctest::Approx(2));
+  using chosen = plmscope::dictionary_choice<plmscope::unit_norm, twice_as_long>;
+  CHECK(lengths(plmscope::trainer{.dictionary = chosen{.of = twice_as_long{}}}) ==
+        doctest::Approx(2));
+  CHECK(lengths(plmscope::trainer{.dictionary = chosen{}}) == doctest::Approx(1));
 }
 
 TEST_CASE("dead latents are counted in tokens") {

@@ -4,6 +4,7 @@
 #include <plmscope/backend/primitives.hpp>
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/parameters.hpp>
+#include <plmscope/train/dictionary_training.hpp>
 #include <plmscope/train/losses.hpp>
 #include <plmscope/train/penalties.hpp>
 #include <plmscope/train/plans.hpp>
@@ -225,7 +226,8 @@ struct dictionary_choice {
   std::optional<unit_length_rule> rows() const {
     return std::visit(
         [](const auto& d) -> std::optional<unit_length_rule> {
-          if constexpr (requires { d.template rows<B>(); })
+          using policy = std::remove_cvref_t<decltype(d)>;
+          if constexpr (dictionary_detail::has_rows<policy, B>)
             return d.template rows<B>();
           else
             return std::nullopt;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <plmscope/backend/primitives.hpp>
 #include <plmscope/sae/parameters.hpp>
 #include <plmscope/tensor/matrix.hpp>
 

@@ -5,8 +5,10 @@
 #include <plmscope/core/view.hpp>
 #include <plmscope/sae/parameters.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <optional>
+#include <type_traits>
 
 namespace plmscope::inline PLMSCOPE_ABI {
 
@@ -21,6 +23,22 @@ template <class D, class B>
 struct state_of<D, B> {
   using type = typename D::template state<B>;
 };
+
+template <class C, class M>
+C class_of(M C::*);
+/// Says its rule itself: what a derived policy adds to the moments would be lost with one it inherits.
+template <class D, class B>
+concept has_rows = requires(const D& d) {
+  d.template rows<B>();
+  requires std::is_same_v<decltype(class_of(&D::template rows<B>)), D>;
+};
+template <class O, class B>
+concept moves_rows =
+    requires(const O& o, B& be, sae_parameters<B>& p, typename O::template state<B>& s,
+             const_view<B, double> factor, const unit_length_rule& rows) {
+      { o.moves_rows() } -> std::convertible_to<bool>;
+      o.step(be, p, p, s, 0.0, factor, rows);
+    };
 
 }  // namespace dictionary_detail
 
@@ -37,7 +55,7 @@ struct state_of<D, B> {
 /// that it follows such a rule in its own pass over the decoder: then before_clip, after_clip and
 /// after_step are not called, and the gradient stays as it was before the projection.
 ///
-///   d.rows<B>() -> unit_length_rule                 or an optional of it
+///   d.rows<B>() -> unit_length_rule          or an optional of it; not inherited
 ///   o.moves_rows() -> bool                   and step(be, p, g, state, rate, factor, rows)
 template <class D, class B>
 class dictionary_training {
@@ -52,7 +70,7 @@ class dictionary_training {
   template <class Optimizer>
   dictionary_training(B& be, const D& d, const Optimizer& optimizer, const parameters& p)
       : dictionary_training(be, d, p) {
-    if constexpr (requires { d.template rows<B>(), optimizer.moves_rows(); }) {
+    if constexpr (dictionary_detail::has_rows<D, B> && dictionary_detail::moves_rows<Optimizer, B>) {
       if (optimizer.moves_rows()) rows_ = d.template rows<B>();
     }
   }
@@ -94,9 +112,10 @@ class dictionary_training {
   template <class Optimizer, class State>
   void step(const D& d, const Optimizer& optimizer, B& be, parameters& p, const parameters& g,
             State& s, double rate, const_view<B, double> factor) {
-    if constexpr (requires { optimizer.moves_rows(); }) {
+    if constexpr (dictionary_detail::moves_rows<Optimizer, B>) {
       if (rows_) {
         optimizer.step(be, p, g, s, rate, factor, *rows_);
+        step(d, be, rate, factor);
         return;
       }
     }

@@ -67,13 +67,19 @@ constexpr auto product_sum = []<class T>(T a, T b, T c) {
   else
     return std::fma(a, b, c);
 };
+/// By -1 the smallest number wraps, too.
 constexpr auto quotient = []<class T>(T a, T b) {
-  if constexpr (whole<T>)
+  if constexpr (whole<T>) {
+    if (std::is_signed_v<T> && b == static_cast<T>(-1)) return difference(T{0}, a);
     return b == 0 ? static_cast<T>(-1) : static_cast<T>(a / b);
-  else
+  } else {
     return a / b;
+  }
 };
-constexpr auto remainder_of = []<whole T>(T a, T b) { return b == 0 ? a : static_cast<T>(a % b); };
+constexpr auto remainder_of = []<whole T>(T a, T b) {
+  if (std::is_signed_v<T> && b == static_cast<T>(-1)) return T{0};
+  return b == 0 ? a : static_cast<T>(a % b);
+};
 /// Of a number and NaN: the number.
 constexpr auto smaller = []<class T>(T a, T b) {
   if constexpr (whole<T>)
@@ -237,7 +243,7 @@ bool decode_arithmetic(instruction& i) {
   const type t = i.t;
   i.run = nullptr;
   if (op == "setp") return decode_comparison(i);
-  if (i.has("cc") || i.has("hi")) return false;
+  if (i.saturates && t != type::f_32) return false;
   if ((op == "mul" || op == "mad") && i.has("wide")) {
     i.run = t == type::u_32   ? wide_product<u32, u64>
             : t == type::s_32 ? wide_product<s32, s64>

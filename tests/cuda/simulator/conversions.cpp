@@ -24,7 +24,6 @@ void to_bf16_pair(machine&, warp& w, const instruction& in, u32 lanes) {
 template <class T>
 u64 nearest_of(double x) {  // x is whole
   using limits = std::numeric_limits<T>;
-  if (std::isnan(x)) return 0;
   if (x <= static_cast<double>(limits::min())) {
     return static_cast<std::make_unsigned_t<T>>(limits::min());
   }
@@ -53,6 +52,15 @@ u64 whole_of(double x, type t) {
       return nearest_of<s64>(x);
   }
 }
+/// PTX ISA, cvt: of NaN.
+u64 whole_of_nan(type from, type to) {
+  return from == type::f_64 || bytes_of(to) == 8 ? u64{1} << (8 * bytes_of(to) - 1) : 0;
+}
+/// A register that is wider than the type holds its sign.
+u64 extended(u64 x, type t) {
+  x &= ones(t);
+  return is_signed(t) && x >> (8 * bytes_of(t) - 1) != 0 ? x | ~ones(t) : x;
+}
 bool is_float(type t) { return t == type::f_32 || t == type::f_64 || t == type::bf_16; }
 
 void from_float(machine&, warp& w, const instruction& in, u32 lanes) {
@@ -75,7 +83,7 @@ void from_float(machine&, warp& w, const instruction& in, u32 lanes) {
     } else if (in.t == type::bf_16) {
       d[l] = to_bf16(static_cast<float>(x));
     } else {
-      d[l] = whole_of(x, in.t);
+      d[l] = extended(std::isnan(x) ? whole_of_nan(in.from, in.t) : whole_of(x, in.t), in.t);
     }
   });
 }
@@ -85,15 +93,14 @@ void from_whole(machine&, warp& w, const instruction& in, u32 lanes) {
   const u64* const a = w.lanes(in.operands[1]);
   const bool minus = is_signed(in.from);
   for_lanes(lanes, [&](u32 l) {
-    u64 x = a[l] & ones(in.from);
-    if (minus && (x >> (8 * bytes_of(in.from) - 1)) != 0) x |= ~ones(in.from);
+    const u64 x = extended(a[l], in.from);
     const s64 s = static_cast<s64>(x);
     if (in.t == type::f_64) {
       set(d, l, minus ? static_cast<double>(s) : static_cast<double>(x));
     } else if (in.t == type::f_32) {
       set(d, l, minus ? static_cast<float>(s) : static_cast<float>(x));
     } else {
-      d[l] = x & ones(in.t);
+      d[l] = extended(x, in.t);
     }
   });
 }
@@ -110,6 +117,6 @@ bool decode_conversion(instruction& i) {
   if (i.from == type::none) i.from = i.t;
   i.run = is_float(i.from) ? from_float : from_whole;
   return i.t != type::none && !(i.saturates && !is_float(i.t)) &&
-         !(i.t == type::bf_16 && i.from != type::f_32);
+         !(i.t == type::bf_16 && (i.from != type::f_32 || !i.has("rn")));
 }
 }  // namespace simulator

@@ -4,7 +4,7 @@
 
 #include <cstdio>
 #include <cstring>
-#include <vector>
+#include <utility>
 
 namespace {
 
@@ -58,6 +58,54 @@ __global__ void host_memory(float* x, int) {
   *p = 1.0f;
 }
 
+__global__ void reads_of_two_blocks(float* x, int) {  // the last to read is the one that writes
+  const unsigned b = blockIdx.x;
+  if (threadIdx.x == 0) x[b] = x[b + 1] + x[b] + 1.0f;
+}
+__global__ void lanes_meet(float* x, int) { x[0] = static_cast<float>(threadIdx.x); }
+__global__ void shuffle_for_barrier(float* x, int) {
+  __shared__ float both[threads];
+  const unsigned t = threadIdx.x;
+  both[t] = static_cast<float>(t);
+  const float sum = __shfl_xor_sync(~0u, both[t], 1);
+  x[t] = both[t ^ 1] + sum;
+}
+__global__ void sound_warps(float* x, int) {
+  __shared__ float both[threads];
+  const unsigned t = threadIdx.x;
+  both[t] = static_cast<float>(t);
+  __syncwarp();
+  x[t] = both[t ^ 1];
+}
+__global__ void atomic_and_plain(float* x, int) {
+  __shared__ unsigned count;
+  if (threadIdx.x == 0) count = 0;
+  atomicAdd(&count, 1u);
+  __syncthreads();
+  x[threadIdx.x] = static_cast<float>(count);
+}
+__global__ void halves_of_blocks(float* x, int) {
+  reinterpret_cast<unsigned short*>(x)[1] = static_cast<unsigned short>(blockIdx.x);
+}
+__global__ void different_barriers(float* x, int) {
+  if (threadIdx.x % 2 == 0) {
+    asm volatile("bar.sync 0;" ::: "memory");
+    x[threadIdx.x] = 1.0f;
+  } else {
+    asm volatile("bar.sync 0;" ::: "memory");
+    x[threadIdx.x] = 2.0f;
+  }
+}
+__global__ void before_local(float* x, int n) {
+  volatile float own[4] = {1, 2, 3, 4};
+  x[threadIdx.x] = own[n - threads - 1];
+}
+__global__ void much_shared(float* x, int) {
+  __shared__ float many[10 * 1024];
+  many[threadIdx.x] = 1.0f;
+  x[threadIdx.x] = many[threadIdx.x];
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -75,31 +123,36 @@ int main(int argc, char** argv) {
   if (is("host_memory")) {
     cudaMemcpyAsync(x, &pinned, sizeof pinned, cudaMemcpyHostToDevice, stream);
   }
-  const int blocks = is("blocks_meet") ? 2 : 1;
-  const auto run = [&](auto kernel) {
-    kernel<<<blocks, threads, 0, stream>>>(x, is("out_of_bounds") ? 2 * threads : threads);
-    cudaMemcpyAsync(pinned, x, threads * sizeof(float), cudaMemcpyDeviceToHost, stream);
-  };
-  if (is("no_barrier"))
-    run(no_barrier);
-  else if (is("blocks_meet"))
-    run(blocks_meet);
-  else if (is("out_of_bounds"))
-    run(out_of_bounds);
-  else if (is("misaligned"))
-    run(misaligned);
-  else if (is("never_written"))
-    run(never_written);
-  else if (is("shared_never_written"))
-    run(shared_never_written);
-  else if (is("barrier_of_some"))
-    run(barrier_of_some);
-  else if (is("waits_for_ever"))
-    run(waits_for_ever);
-  else if (is("host_memory"))
-    run(host_memory);
-  else
-    run(sound);
+  const int blocks =
+      is("blocks_meet") || is("reads_of_two_blocks") || is("halves_of_blocks") ? 3 : 1;
+  const std::pair<const char*, void (*)(float*, int)> kernels[] = {
+      {"no_barrier", no_barrier},
+      {"blocks_meet", blocks_meet},
+      {"out_of_bounds", out_of_bounds},
+      {"misaligned", misaligned},
+      {"never_written", never_written},
+      {"shared_never_written", shared_never_written},
+      {"barrier_of_some", barrier_of_some},
+      {"waits_for_ever", waits_for_ever},
+      {"host_memory", host_memory},
+      {"reads_of_two_blocks", reads_of_two_blocks},
+      {"lanes_meet", lanes_meet},
+      {"shuffle_for_barrier", shuffle_for_barrier},
+      {"sound_warps", sound_warps},
+      {"atomic_and_plain", atomic_and_plain},
+      {"halves_of_blocks", halves_of_blocks},
+      {"different_barriers", different_barriers},
+      {"before_local", before_local},
+      {"much_shared", much_shared}};
+  void (*kernel)(float*, int) = sound;
+  for (const auto& [known, of] : kernels) {
+    if (is(known)) kernel = of;
+  }
+  kernel<<<blocks, threads, is("much_shared") ? 16 * 1024 : 0, stream>>>(
+      x, is("out_of_bounds") ? 2 * threads : threads);
+  const cudaError_t launched = cudaGetLastError();
+  if (launched != cudaSuccess) std::printf("%s\n", cudaGetErrorName(launched));
+  cudaMemcpyAsync(pinned, x, threads * sizeof(float), cudaMemcpyDeviceToHost, stream);
   if (is("too_early")) {
     std::printf("%g\n", static_cast<double>(pinned[0]));  // what stood there before
     return 0;

@@ -26,6 +26,15 @@ check never_written 70 'memory is read that was never written'
 check shared_never_written 70 'shared memory is read that nobody has written'
 check barrier_of_some 70 'a barrier that some threads never reach'
 check waits_for_ever 70 'threads wait for ever'
+check reads_of_two_blocks 70 'a race: written after a read'
+check lanes_meet 70 'a race: written after a write'
+check shuffle_for_barrier 70 'a race in shared memory: read after a write'
+check sound_warps 0 'sound_warps: 1 '
+check atomic_and_plain 70 'a race in shared memory: an atomic after a write'
+check halves_of_blocks 70 'a race: written after a write'
+check different_barriers 70 'lanes of a warp wait at different barriers'
+check before_local 70 'outside of local memory'
+check much_shared 0 'error 1'  # cudaErrorInvalidValue
 check host_memory 70 'no address of the device'
 check too_early 0 '-2.19029e+24'    # what stood in pinned memory before
 check touches_device_memory 139 ''  # SIGSEGV, as from a GPU's memory

@@ -119,6 +119,7 @@ bool decode_exchange(instruction& i) {
     i.what = kind::leave;
   } else if (op == "bar" && i.has("warp")) {
     i.what = kind::collective;
+    i.orders = true;
     i.mask = i.operands[0].slot;
   } else if ((op == "bar" || op == "barrier") && !i.has("arrive")) {  // bar.red d, number, p
     i.what = kind::barrier;

@@ -13,7 +13,7 @@ namespace {
 
 struct kernel {
   std::string name;
-  u64 dynamic_shared = 48 * 1024;  ///< that a launch may ask for
+  u64 dynamic_shared = 0;  ///< that a launch may ask for; 0: as much as is left of 48 KiB
 };
 struct launch_configuration {
   dim3 grid, block;
@@ -95,7 +95,9 @@ cudaError_t launch(const void* host, dim3 grid, dim3 block, void** arguments, st
       grid.z > 65535 || threads == 0 || threads > f->most_threads) {
     return cudaErrorInvalidConfiguration;
   }
-  if (shared > all().kernels[host].dynamic_shared || f->shared_bytes + shared > most_shared) {
+  const u64 allowed = all().kernels[host].dynamic_shared;
+  if (allowed == 0 ? f->shared_bytes + shared > 48 * 1024
+                   : shared > allowed || f->shared_bytes + shared > most_shared) {
     return cudaErrorInvalidValue;
   }
   std::vector<u8> parameters(f->parameter_bytes);

@@ -33,7 +33,7 @@ void machine::fatal(const instruction& in, const warp& w, u32 lane, u64 address,
 void machine::run(const function& f, const std::array<u32, 3>& grid,
                   const std::array<u32, 3>& block, const std::vector<u8>& parameters,
                   u64 dynamic_shared, bool backwards) {
-  ++kernel_;
+  kernel_begins_ = barriers_ + 1;
   f_ = &f;
   grid_ = grid;
   block_ = block;
@@ -43,8 +43,7 @@ void machine::run(const function& f, const std::array<u32, 3>& grid,
   const std::size_t shared = f.shared_bytes + dynamic_shared;
   shared_.resize(shared);
   shared_written_.resize(shared);
-  shared_writes_.assign(shared / 2 + 1, {});
-  shared_reads_.assign(shared / 2 + 1, {});
+  shared_last_.assign(shared / 2 + 1, {});
   local_.assign(std::size_t{threads_} * f.local_bytes, 0xC3);
   warps_.resize((threads_ + 31) / 32);
   for (std::size_t i = 0; i < warps_.size(); ++i) {
@@ -84,7 +83,7 @@ u64 machine::special(const std::string& name, u32 thread) const {
 }
 
 void machine::run_block(bool backwards) {
-  ++epoch_;
+  block_begins_ = ++barriers_;
   std::fill(shared_.begin(), shared_.end(), u8{0xB7});
   std::fill(shared_written_.begin(), shared_written_.end(), u8{0});
   for (warp& w : warps_) {
@@ -207,7 +206,10 @@ bool machine::meet(warp& w, u32 pc) {
     if ((mask & w.alive) != (group & mask)) continue;
     if (in.mask < 0 && group != ~0u) found(in, "not the whole warp meets");
     w.meeting &= ~group;
-    ++w.epoch;
+    if (in.orders) {
+      ++w.meetings;
+      for_lanes(group, [&](u32 l) { w.met[l] = w.meetings; });
+    }
     in.run(*this, w, in, group);
     for_lanes(group, [&](u32 l) { ++w.pc[l]; });
     met = true;
@@ -238,11 +240,14 @@ bool machine::release() {
     for (const bool opens : {false, true}) {
       for (warp& w : warps_) {
         const u32 waiting = w.at_barrier;
+        const instruction* first = nullptr;
         for_lanes(waiting, [&](u32 l) {
           const instruction& in = f_->code[w.pc[l]];
           if (number(in, w, l) != n) return;
           const bool counts_votes = in.has("red");
           if (!opens) {
+            if (first == nullptr) first = &in;
+            if (first != &in) found(in, "lanes of a warp wait at different barriers");
             const operand& p = in.operands.back();
             if (counts_votes) votes += (w.lanes(p)[l] != 0) != p.negated;
             if (expected == 0 && alive != threads_)
@@ -257,10 +262,9 @@ bool machine::release() {
           w.at_barrier &= ~(1u << l);
           ++w.pc[l];
         });
-        ++w.epoch;
       }
     }
-    ++epoch_;
+    ++barriers_;
     return true;
   }
   return false;

@@ -20,8 +20,9 @@ struct warp {
   u32 at_barrier = 0;     ///< lanes that wait for the block
   bool together = false;  ///< all lanes alive are at `at`
   u32 at = 0;
-  std::array<u32, 32> pc{};  ///< where lanes are that are not together
-  u32 epoch = 0;             ///< grows whenever lanes meet
+  std::array<u32, 32> pc{};   ///< where lanes are that are not together
+  u32 meetings = 0;           ///< that order what lanes do to memory: bar.warp.sync
+  std::array<u32, 32> met{};  ///< which one each lane was at last
   std::vector<u64> registers;
 
   u64* lanes(int slot) { return registers.data() + static_cast<std::size_t>(slot) * 32; }
@@ -49,12 +50,6 @@ struct machine {
   u64 steps = 0;  ///< instructions times lanes
 
  private:
-  struct touch {
-    u32 epoch = 0;
-    u32 warp_epoch = 0;
-    u32 thread = 0;
-    bool several = false;
-  };
   void run_block(bool backwards);
   bool run_warp(warp& w);
   void step_apart(warp& w, const instruction& in, u32 group, u32 lanes);
@@ -63,18 +58,18 @@ struct machine {
   u64 special(const std::string& name, u32 thread) const;
   [[noreturn]] void fatal(const instruction& in, const warp& w, u32 lane, u64 address,
                           const std::string& what) const;
-  void watch_global(const instruction& in, u64 address, u32 thread, bool writes, bool changes);
-  void watch_shared(const instruction& in, const warp& w, u32 lane, u64 address, u32 bytes,
-                    bool writes, bool changes);
+  void watch(const instruction& in, const warp& w, const touch& now, bool shared, touches& last,
+             access how, bool changes);
 
   const function* f_ = nullptr;
   std::array<u32, 3> grid_{}, block_{};
   u32 threads_ = 0;
-  u64 kernel_ = 0;
   u64 block_number_ = 0;
-  u32 epoch_ = 0;  ///< grows at every barrier
+  u32 barriers_ = 0;  ///< grows at every barrier and with every block
+  u32 kernel_begins_ = 0;
+  u32 block_begins_ = 0;
   std::vector<u8> parameters_, shared_, shared_written_, local_;
-  std::vector<touch> shared_writes_, shared_reads_;
+  std::vector<touches> shared_last_;
   std::vector<warp> warps_;
   std::pair<u64, u64> latest_{0, 0};  ///< the allocation last reached
 };

@@ -21,12 +21,23 @@ u8* reserve(u64 bytes, int protection) {
 
 }  // namespace
 
+// They outlive every static object that adds to them or frees.
+findings& findings::get() {
+  static auto* all = new findings;
+  return *all;
+}
+device_memory& device_memory::get() {
+  static auto* memory = new device_memory;
+  return *memory;
+}
+
 device_memory::device_memory()
     : open_(reserve(room, PROT_READ | PROT_WRITE)),
       base_(reinterpret_cast<u64>(reserve(room, PROT_NONE))),
       written_(reserve(room, PROT_READ | PROT_WRITE)),
-      last_write_(reinterpret_cast<u64*>(reserve(2 * room, PROT_READ | PROT_WRITE))),
-      last_read_(reinterpret_cast<u64*>(reserve(2 * room, PROT_READ | PROT_WRITE))) {}
+      last_(
+          reinterpret_cast<touches*>(reserve(room / 4 * sizeof(touches), PROT_READ | PROT_WRITE))) {
+}
 
 u64 device_memory::allocate(u64 bytes) {
   if (bytes > total_bytes - used_ || next_ + bytes + 1024 > room) return 0;
@@ -48,8 +59,7 @@ bool device_memory::release(u64 address) {
   if (end > begin) {
     madvise(open_ + begin, end - begin, MADV_DONTNEED);
     madvise(written_ + begin, end - begin, MADV_DONTNEED);
-    madvise(last_write_ + begin / 4, 2 * (end - begin), MADV_DONTNEED);
-    madvise(last_read_ + begin / 4, 2 * (end - begin), MADV_DONTNEED);
+    madvise(last_ + begin / 4, (end - begin) / 4 * sizeof(touches), MADV_DONTNEED);
   }
   live_.erase(i);
   return true;
@@ -72,7 +82,7 @@ std::pair<u64, u64> device_memory::around(u64 address) const {
 
 u8* device_memory::range(u64 address, u64 bytes, bool writes, const char* what) {
   const auto [begin, end] = around(address);
-  if (begin == 0 || address + bytes > end) {
+  if (begin == 0 || bytes > end - address) {
     findings::get().fatal(std::string("out of bounds: ") + what);
   }
   if (writes) {

@@ -13,10 +13,7 @@ namespace simulator {
 /// it end with an error.
 class findings {
  public:
-  static findings& get() {
-    static auto* all = new findings;  // outlives every static object that adds to it
-    return *all;
-  }
+  static findings& get();  ///< one of both libraries
   void add(const std::string& what) {
     if (counts_.size() < 200 || counts_.contains(what)) ++counts_[what];
   }
@@ -31,6 +28,21 @@ class findings {
   std::map<std::string, u64> counts_;
 };
 
+/// Who touched a word. Barriers of a block and blocks are counted on from the first kernel;
+/// meetings are those of a lane.
+struct touch {
+  u32 barriers = 0;
+  u32 meetings = 0;
+  u16 thread = 0;
+  u8 halves = 0;  ///< of a word of 4 bytes
+  // Of reads: others did so, too, and nothing stands between.
+  bool lanes : 1 = false, warps : 1 = false, blocks : 1 = false;
+};
+/// The last of each kind.
+struct touches {
+  touch write, read, atomic;
+};
+
 /// Global memory. Its addresses are closed to the host, as those of a GPU are: the simulator sees
 /// it at another place. No address is given twice, so that memory which was freed is never mistaken
 /// for other memory. Beside each byte stands whether it was written, beside each word of 4 bytes
@@ -39,10 +51,7 @@ class device_memory {
  public:
   static constexpr u64 total_bytes = u64{16} << 30;  ///< that may be in use at a time
 
-  static device_memory& get() {
-    static auto* memory = new device_memory;  // outlives every static object that frees
-    return *memory;
-  }
+  static device_memory& get();  ///< one of both libraries
   /// 0 when there is not that much.
   u64 allocate(u64 bytes);
   bool release(u64 address);
@@ -61,8 +70,7 @@ class device_memory {
   /// A range that a copy or a product reads or writes; a finding that names it where it may not.
   u8* range(u64 address, u64 bytes, bool writes, const char* what);
 
-  u64& last_write(u64 address) { return last_write_[(address - base_) / 4]; }
-  u64& last_read(u64 address) { return last_read_[(address - base_) / 4]; }
+  touches& last(u64 address) { return last_[(address - base_) / 4]; }
 
  private:
   static constexpr u64 room = u64{256} << 30;  // of addresses; memory is taken where it is touched
@@ -71,8 +79,7 @@ class device_memory {
   u8* open_;
   u64 base_;
   u8* written_;
-  u64* last_write_;
-  u64* last_read_;
+  touches* last_;
   u64 next_ = 4096;
   u64 used_ = 0;
   std::map<u64, u64> live_;  // address -> bytes

@@ -95,6 +95,7 @@ struct instruction {
   char space = 0;          ///< g, s, l, p, or 0 for generic addresses
   char rounding = 'n';
   bool ordered = false;  ///< volatile, relaxed, ..: meant to meet other threads
+  bool orders = false;   ///< lanes that meet here see what the others did to memory
   bool flushes = false;  ///< .ftz
   bool saturates = false;
   int mode = 0;  ///< what `run` makes of it

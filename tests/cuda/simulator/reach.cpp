@@ -19,28 +19,40 @@ u8* machine::reach(const instruction& in, const warp& w, u32 lane, u64 address, 
   if (address % bytes != 0) fatal(in, w, lane, address, "misaligned");
   const u32 thread = w.index * 32 + lane;
   const bool writes = how != access::read;
-  const bool watched = how != access::atomic && !in.ordered;
   const auto changes = [&](const u8* at) {
-    return written == nullptr || std::memcmp(at, written, bytes) != 0;
+    return writes && (written == nullptr || std::memcmp(at, written, bytes) != 0);
   };
+  touch now{.barriers = barriers_,
+            .meetings = w.met[lane],
+            .thread = static_cast<u16>(thread),
+            .halves = 3};
   switch (space) {
     case 's': {
-      if (address + bytes > shared_.size()) fatal(in, w, lane, address, "outside of shared memory");
+      if (bytes > shared_.size() || address > shared_.size() - bytes) {
+        fatal(in, w, lane, address, "outside of shared memory");
+      }
       u8* const at = &shared_[address];
-      if (writes) {
-        std::memset(&shared_written_[address], 1, bytes);
-      } else if (std::memchr(&shared_written_[address], 0, bytes) != nullptr) {
+      if (how != access::write && std::memchr(&shared_written_[address], 0, bytes) != nullptr) {
         found(in, "shared memory is read that nobody has written");
       }
-      if (watched) watch_shared(in, w, lane, address, bytes, writes, writes && changes(at));
+      if (writes) std::memset(&shared_written_[address], 1, bytes);
+      // By half words in kernels that share such.
+      const u64 unit = f_->short_entries ? 2 : 4;
+      for (u64 u = address / unit; !in.ordered && bytes >= unit && u * unit < address + bytes;
+           ++u) {
+        watch(in, w, now, true, shared_last_[u], how, changes(at));
+      }
       return at;
     }
     case 'l':
-      if (address + bytes > f_->local_bytes) fatal(in, w, lane, address, "outside of local memory");
+      if (bytes > f_->local_bytes || address > f_->local_bytes - bytes) {
+        fatal(in, w, lane, address, "outside of local memory");
+      }
       return &local_[std::size_t{thread} * f_->local_bytes + address];
     case 'p':
-      if (address + bytes > parameters_.size())
+      if (bytes > parameters_.size() || address > parameters_.size() - bytes) {
         fatal(in, w, lane, address, "outside of parameters");
+      }
       return &parameters_[address];
     default: {
       auto& memory = device_memory::get();
@@ -53,12 +65,15 @@ u8* machine::reach(const instruction& in, const warp& w, u32 lane, u64 address, 
         }
       }
       u8* const at = memory.at(address);
-      if (!writes && !memory.is_written(address, bytes)) {
+      if (how != access::write && !memory.is_written(address, bytes)) {
         found(in, "memory is read that was never written");
       }
-      if (watched && bytes >= 4) {  // shorter entries share a word with their neighbours
-        const bool new_value = writes && changes(at);
-        for (u32 b = 0; b < bytes; b += 4) watch_global(in, address + b, thread, writes, new_value);
+      if (!in.ordered && bytes > 1) {
+        const bool new_value = changes(at);
+        if (bytes == 2) now.halves = address % 4 == 0 ? 1 : 2;
+        for (u64 a = address / 4 * 4; a < address + bytes; a += 4) {
+          watch(in, w, now, false, memory.last(a), how, new_value);
+        }
       }
       if (writes) memory.note_written(address, bytes);
       return at;
@@ -66,57 +81,52 @@ u8* machine::reach(const instruction& in, const warp& w, u32 lane, u64 address, 
   }
 }
 
-/// Two threads race when one of them writes and no barrier of their block stands between. In a
-/// kernel nothing stands between blocks. Who touched a word: kernel, block, thread, barriers
-/// before.
-void machine::watch_global(const instruction& in, u64 address, u32 thread, bool writes,
-                           bool changes) {
-  const u64 now = (kernel_ & 0xfffff) << 44 | (block_number_ & 0xfffff) << 24 | u64{thread} << 14 |
-                  (epoch_ & 0x3fff);
-  const auto races = [&](u64 then) {
-    if ((then ^ now) >> 44 != 0) return false;
-    if ((then ^ now) >> 24 != 0) return true;
-    const u64 other = then >> 14 & 0x3ff;
-    return other / 32 != thread / 32 && ((then ^ now) & 0x3fff) == 0;
+/// Two threads race when one of them writes and nothing stands between: in a block a barrier, in a
+/// warp also a bar.warp.sync of the later one (shuffles and votes order no memory); in a kernel
+/// nothing stands between blocks. Two atomics do not race.
+void machine::watch(const instruction& in, const warp& w, const touch& now, bool shared,
+                    touches& last, access how, bool changes) {
+  const auto earlier = [&](const touch& t) { return t.barriers < block_begins_; };
+  const auto valid = [&](const touch& t) {
+    return t.barriers >= (shared ? block_begins_ : kernel_begins_) && (t.halves & now.halves) != 0;
   };
-  auto& memory = device_memory::get();
-  u64& last_write = memory.last_write(address);
-  u64& last_read = memory.last_read(address);
-  if (races(last_write) && (!writes || changes)) {
-    found(in, writes ? "a race: written after a write" : "a race: read after a write");
-  }
-  if (writes && changes && races(last_read)) found(in, "a race: written after a read");
-  (writes ? last_write : last_read) = now;
-}
-
-/// By words, or by half words in kernels that share such. Lanes of a warp do not race when
-/// they have met between.
-void machine::watch_shared(const instruction& in, const warp& w, u32 lane, u64 address, u32 bytes,
-                           bool writes, bool changes) {
-  const u32 thread = w.index * 32 + lane;
-  const u64 width = f_->short_entries ? 2 : 4;
-  for (u64 unit = address / width; bytes >= width && unit * width < address + bytes; ++unit) {
-    const auto races = [&](const touch& t) {
-      if (t.epoch != epoch_) return false;
-      if (t.several || t.thread / 32 != w.index) return true;
-      return t.thread != thread && t.warp_epoch == w.epoch;
-    };
-    touch& last_write = shared_writes_[unit];
-    touch& last_read = shared_reads_[unit];
-    if (races(last_write) && (!writes || changes)) {
-      found(in, writes ? "a race in shared memory: written after a write"
-                       : "a race in shared memory: read after a write");
+  const auto apart = [&](const touch& t) {  // in one warp
+    return t.meetings >= now.meetings && (t.lanes || t.thread != now.thread);
+  };
+  const auto races = [&](const touch& t) {
+    if (!valid(t)) return false;
+    if (earlier(t) || t.blocks) return true;
+    if (t.barriers != barriers_) return false;
+    return t.warps || t.thread / 32u != w.index || apart(t);
+  };
+  const auto report = [&](const char* what) {
+    found(in, std::string(shared ? "a race in shared memory: " : "a race: ") + what);
+  };
+  const auto remember = [&](touch& of) {
+    touch t = now;
+    if (valid(of)) {
+      t.blocks = of.blocks || earlier(of);
+      if (of.barriers == barriers_) {
+        t.warps = of.warps || of.thread / 32u != w.index;
+        t.lanes = of.thread / 32u == w.index && apart(of);
+      }
     }
-    if (writes && changes && races(last_read)) {
-      found(in, "a race in shared memory: written after a read");
-    }
-    if (writes) {
-      last_write = {epoch_, w.epoch, thread, false};
-    } else {
-      const bool others =
-          last_read.epoch == epoch_ && (last_read.several || last_read.thread / 32 != w.index);
-      last_read = {epoch_, w.epoch, thread, others};
-    }
+    of = t;
+  };
+  switch (how) {
+    case access::read:
+      if (races(last.write)) report("read after a write");
+      if (races(last.atomic)) report("read after an atomic");
+      return remember(last.read);
+    case access::atomic:
+      if (races(last.write)) report("an atomic after a write");
+      if (races(last.read)) report("an atomic after a read");
+      return remember(last.atomic);
+    case access::write:
+      if (changes && races(last.write)) report("written after a write");
+      if (changes && races(last.read)) report("written after a read");
+      if (changes && races(last.atomic)) report("written after an atomic");
+      last.write = now;
   }
 }
 
@@ -137,8 +147,7 @@ void load(machine& m, warp& w, const instruction& in, u32 lanes) {
     for (u32 k = 0; k < in.vector; ++k) {
       u64 bits = 0;
       std::memcpy(&bits, p + k * bytes, bytes);
-      if (is_signed(in.t) && bytes < 4 && (bits >> (8 * bytes - 1)) != 0)
-        bits |= 0xffffffff & ~ones(in.t);
+      if (is_signed(in.t) && (bits >> (8 * bytes - 1)) != 0) bits |= ~ones(in.t);
       if (to[k] != nullptr) to[k][l] = bits;
     }
   });

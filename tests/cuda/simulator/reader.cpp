@@ -337,35 +337,6 @@ class reader {
 
 }  // namespace
 
-type type_of(std::string_view name) {
-  static const std::map<std::string_view, type> types{
-      {"pred", type::pred}, {"b8", type::u_8},     {"u8", type::u_8},   {"s8", type::s_8},
-      {"b16", type::u_16},  {"u16", type::u_16},   {"s16", type::s_16}, {"b32", type::u_32},
-      {"u32", type::u_32},  {"s32", type::s_32},   {"b64", type::u_64}, {"u64", type::u_64},
-      {"s64", type::s_64},  {"bf16", type::bf_16}, {"f32", type::f_32}, {"f64", type::f_64}};
-  const auto i = types.find(name);
-  return i == types.end() ? type::none : i->second;
-}
-
 void read_ptx(std::string_view text, module& into) { reader(text, into).read(); }
-
-void decode(instruction& i) {
-  for (const std::string& word : i.words) {
-    const type t = type_of(word);
-    if (t == type::none) continue;
-    if (i.t == type::none) {
-      i.t = t;
-    } else if (i.from == type::none) {
-      i.from = t;
-    }
-  }
-  i.flushes = i.has("ftz");
-  i.saturates = i.has("sat");
-  i.rounding = i.has("rz") ? 'z' : i.has("rm") ? 'm' : i.has("rp") ? 'p' : 'n';
-  if (!decode_memory(i) && !decode_exchange(i) && !decode_bits(i) && !decode_conversion(i) &&
-      !decode_arithmetic(i)) {
-    throw std::runtime_error("unknown instruction " + i.text);
-  }
-}
 
 }  // namespace simulator

@@ -45,6 +45,7 @@ void step(CUstream_st& s) {
     work();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "simulator: the device stops: %s\n", e.what());
+    findings::get().add(std::string("the device stops: ") + e.what());
     all().broken = cudaErrorIllegalAddress;
   }
 }
