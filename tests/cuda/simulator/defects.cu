@@ -10,6 +10,10 @@ namespace {
 
 constexpr int threads = 64;
 
+__noinline__ __device__ float half_of(float x) {
+  if (x < 0.0f) return 0.0f;
+  return x / 2.0f;
+}
 __global__ void sound(float* x, int n) {
   __shared__ float both[2 * threads];
   const unsigned t = threadIdx.x;
@@ -18,7 +22,7 @@ __global__ void sound(float* x, int n) {
   __syncthreads();
   float sum = both[threads - 1 - t] + both[threads + t];
   for (unsigned step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
-  if (static_cast<int>(t) < n) x[t] = sum;
+  if (static_cast<int>(t) < n) x[t] = half_of(sum) + half_of(sum);
 }
 __global__ void no_barrier(float* x, int n) {
   __shared__ float both[threads];

@@ -168,7 +168,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, const void* host) {
   const function* const f = code_of(host);
   if (f == nullptr) return result(cudaErrorInvalidDeviceFunction);
   *a = {};
-  a->ptxVersion = a->binaryVersion = 90;
+  a->ptxVersion = a->binaryVersion = f->target;
   a->maxThreadsPerBlock = static_cast<int>(f->most_threads);
   a->sharedSizeBytes = f->shared_bytes;
   return cudaSuccess;

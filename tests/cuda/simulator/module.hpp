@@ -126,6 +126,7 @@ struct function {
   std::vector<parameter> parameters;
   u32 parameter_bytes = 0;
   u32 most_threads = 1024;
+  int target = 0;  ///< 90 for sm_90
   u32 slots = 0;
   std::vector<std::pair<int, u64>> constants;
   std::vector<std::pair<int, std::string>> specials;  ///< %tid.x and the like

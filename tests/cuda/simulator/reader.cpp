@@ -1,91 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "module.hpp"
-
 #include "memory.hpp"
+#include "text.hpp"
 
-#include <cctype>
 #include <cstring>
 
 namespace simulator {
 namespace {
-
-bool is_space(char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; }
-bool is_digit(char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; }
-
-std::string trimmed(std::string_view x) {
-  while (!x.empty() && is_space(x.front())) x.remove_prefix(1);
-  while (!x.empty() && is_space(x.back())) x.remove_suffix(1);
-  return std::string(x);
-}
-std::vector<std::string> split(std::string_view x) {
-  std::vector<std::string> words;
-  bool fresh = true;
-  for (const char c : x) {
-    if (!is_space(c)) {
-      if (fresh) words.emplace_back();
-      words.back() += c;
-    }
-    fresh = is_space(c);
-  }
-  return words;
-}
-/// At commas that are in no brackets.
-std::vector<std::string> list(std::string_view x) {
-  std::vector<std::string> parts(1);
-  int depth = 0;
-  for (const char c : x) {
-    depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
-    if (c == ',' && depth == 0) {
-      parts.emplace_back();
-    } else {
-      parts.back() += c;
-    }
-  }
-  for (std::string& p : parts) p = trimmed(p);
-  if (parts.back().empty()) parts.pop_back();
-  return parts;
-}
-u32 up_to(u32 x, u32 multiple) { return (x + multiple - 1) / multiple * multiple; }
-
-/// The bits of 12, -1, 0x1F, 0f3F800000 or 0d3FF0000000000000.
-u64 number(std::string x) {
-  if (x.size() > 2 && x[0] == '0' && (x[1] == 'f' || x[1] == 'd')) {
-    return std::stoull(x.substr(2), nullptr, 16);
-  }
-  if (x[0] == '-') return static_cast<u64>(std::stoll(x, nullptr, 0));
-  return std::stoull(x, nullptr, 0);
-}
-
-struct declaration : variable {
-  type of = type::none;
-};
-
-/// `.shared .align 8 .b8 name[16]` and the like.
-declaration declared(std::string_view text) {
-  declaration d;
-  u64 count = 1;
-  const auto words = split(text);
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    const std::string& w = words[i];
-    if (w == ".align") {
-      d.align = static_cast<u32>(number(words.at(++i)));
-    } else if (w == ".shared" || w == ".global" || w == ".const" || w == ".local" ||
-               w == ".param") {
-      d.space = w == ".const" ? 'g' : w[1];
-    } else if (w[0] == '.') {
-      if (const type t = type_of(std::string_view(w).substr(1)); t != type::none) d.of = t;
-    } else {
-      const auto bracket = w.find('[');
-      d.name = w.substr(0, bracket);
-      if (bracket != std::string::npos) {
-        count = w[bracket + 1] == ']' ? 0 : number(w.substr(bracket + 1));
-      }
-    }
-  }
-  d.align = std::max(d.align, bytes_of(d.of));
-  d.bytes = count * bytes_of(d.of);
-  return d;
-}
 
 class reader {
  public:
@@ -97,16 +17,25 @@ class reader {
   }
 
   void read() {
+    for (at_ = text_.find(".func"); at_ < text_.size(); at_ = text_.find(".func", at_)) {
+      keep_called();
+    }
+    at_ = 0;
     for (skip(); at_ < text_.size(); skip()) {
+      if (is(".target")) {
+        target_ = static_cast<int>(number(text_.substr(text_.find("sm_", at_) + 3, 3)));
+      }
       if (is(".version") || is(".target") || is(".address_size")) {
         at_ = text_.find('\n', at_);
         continue;
       }
+      const std::size_t start = at_;
       const std::string head = take_until(";{(=");
       if (head.find(".entry") != std::string::npos) {
         read_function(head);
       } else if (head.find(".func") != std::string::npos) {
-        throw std::runtime_error("a function that is called: " + head);
+        at_ = start;
+        keep_called();
       } else {
         std::string values;
         if (text_[at_] == '=') values = take_until(";");
@@ -144,10 +73,66 @@ class reader {
     module_.variables.emplace(v.name, v);
   }
 
+  /// `.func (results) name (parameters) { .. }`: to be copied to where it is called.
+  void keep_called() {
+    const std::string head = take_until("{;");
+    const std::size_t start = at_++;
+    if (text_[start] == ';') return;
+    for (int depth = 1; depth > 0; ++at_)
+      depth += text_.at(at_) == '{' ? 1 : text_[at_] == '}' ? -1 : 0;
+    called c;
+    c.body = text_.substr(start, at_ - start);
+    std::string rest = head.substr(head.find(".func") + 5);
+    const auto names = [&rest] {  // in the parentheses that come first
+      const auto open = rest.find('(');
+      const auto close = rest.find(')', open);
+      std::vector<std::string> all;
+      for (const std::string& p : list(rest.substr(open + 1, close - open - 1))) {
+        const declaration d = declared(p);
+        if (d.bytes > 8) throw std::runtime_error("a parameter of a call: " + p);
+        all.push_back(d.name);
+      }
+      rest = rest.substr(close + 1);
+      return all;
+    };
+    if (trimmed(rest)[0] == '(') c.results = names();
+    const std::string name = trimmed(rest.substr(0, rest.find('(')));
+    c.parameters = names();
+    called_[name] = c;
+  }
+
+  /// call (results), name, (parameters)
+  void copy_called(const std::vector<std::string>& operands) {
+    const bool answers = operands.at(0)[0] == '(';
+    const std::string& name = operands.at(answers ? 1 : 0);
+    const auto c = called_.find(name);
+    if (c == called_.end()) throw std::runtime_error("a call of " + name);
+    std::map<std::string, int> scope;
+    const auto bind = [&](const std::vector<std::string>& formal, std::size_t operand) {
+      if (operand >= operands.size()) return;
+      const std::string& x = operands[operand];
+      const auto actual = list(x.substr(1, x.size() - 2));
+      for (std::size_t i = 0; i < formal.size(); ++i) scope[formal[i]] = known(actual.at(i));
+    };
+    if (answers) bind(c->second.results, 0);
+    bind(c->second.parameters, answers ? 2 : 1);
+    names_.push_back(std::move(scope));
+    const std::string outer = std::exchange(copy_, std::to_string(++copies_) + " ");
+    const std::string text = std::exchange(text_, c->second.body);
+    const std::size_t at = std::exchange(at_, 0);
+    for (skip(); at_ < text_.size(); skip()) read_statement();
+    labels_[copy_ + "end"] = static_cast<int>(f_->code.size());
+    text_ = text;
+    at_ = at;
+    copy_ = outer;
+    names_.pop_back();
+  }
+
   void read_function(const std::string& head) {
     auto made = std::make_unique<function>();
     f_ = made.get();
     f_->name = split(head.substr(head.find(".entry") + 6)).at(0);
+    f_->target = target_;
     names_.assign(1, {});
     labels_.clear();
     wanted_.clear();
@@ -199,7 +184,7 @@ class reader {
             return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '$';
           });
       if (label) {
-        labels_[text] = static_cast<int>(f_->code.size());
+        labels_[copy_ + text] = static_cast<int>(f_->code.size());
         at_ = end + 1;
         return;
       }
@@ -228,6 +213,8 @@ class reader {
               new_slot();
         }
       }
+    } else if (text.starts_with(".param")) {  // of a call
+      names_.back()[declared(text).name] = new_slot();
     } else if (text.starts_with(".shared") || text.starts_with(".local")) {
       const declaration d = declared(text);
       place(d, d.space == 's' ? f_->shared_bytes : f_->local_bytes,
@@ -256,10 +243,24 @@ class reader {
     auto operands = list(std::string_view(text).substr(opcode.size()));
     std::replace(opcode.begin(), opcode.end(), '.', ' ');
     in.words = split(opcode);
+    if (in.words[0] == "call") {
+      if (in.guard >= 0) throw std::runtime_error("a call under a condition: " + in.text);
+      return copy_called(operands);
+    }
     std::string label;
     if (in.words[0] == "bra") {
-      label = operands.back();
+      label = copy_ + operands.back();
       operands.pop_back();
+    } else if (in.words[0] == "ret" && !copy_.empty()) {
+      in.words = {"bra"};
+      label = copy_ + "end";
+    } else if (in.has("param")) {  // of a call they are registers
+      std::string& place = operands.at(in.words[0] == "ld" ? 1 : 0);
+      const std::string name = trimmed(place.substr(1, place.find_first_of("+]") - 1));
+      if (name[0] != '%' && known(name) >= 0) {
+        place = name;
+        in.words = {"mov", in.words.back()};
+      }
     }
     for (const std::string& x : operands) in.operands.push_back(parse(x, in));
     decode(in);
@@ -322,9 +323,18 @@ class reader {
   }
   int new_slot() { return static_cast<int>(f_->slots++); }
 
+  struct called {
+    std::vector<std::string> results, parameters;
+    std::string body;
+  };
+
   module& module_;
   std::string text_;
   std::size_t at_ = 0;
+  int target_ = 0;
+  std::map<std::string, called> called_;
+  int copies_ = 0;
+  std::string copy_;  ///< before labels of a function that is copied
   // of the function that is read
   function* f_ = nullptr;
   std::vector<std::map<std::string, int>> names_;  ///< registers, by scope

@@ -127,7 +127,9 @@ struct find_digit {
   template <class Group>
   PLMSCOPE_HD void operator()(Group& g) const {
     if (g.team() != 0) return;
-    const auto choice = choose_digit(g, counts, *left);
+    // Lane 0 alone reads what it writes below: nothing orders the memory of a team's lanes.
+    const std::uint64_t want = g.team_from(g.lane() == 0 ? *left : std::uint64_t{0}, 0);
+    const auto choice = choose_digit(g, counts, want);
     if (g.lane() != 0) return;
     *found |= static_cast<Bits>(Bits{choice.digit} << shift);
     *left -= choice.above;
