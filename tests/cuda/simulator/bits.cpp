@@ -126,8 +126,7 @@ void insert(machine&, warp& w, const instruction& in, u32 lanes) {  // bfi d, a,
 }
 template <int Bits>
 constexpr auto leading_zeros = [](u64 x) {
-  return static_cast<u64>(
-      std::countl_zero(x << (64 - Bits) | (Bits == 64 ? 0 : u64{1} << (63 - Bits))));
+  return static_cast<u64>(std::countl_zero(x & (~u64{0} >> (64 - Bits))) - (64 - Bits));
 };
 constexpr auto ones_in = [](u64 x) { return static_cast<u64>(std::popcount(x)); };
 template <int Bits>
