@@ -49,13 +49,9 @@ struct adam {
   template <class B>
   void step(B& be, sae_parameters<B>& p, const sae_parameters<B>& g, state<B>& s, double rate,
             const_view<B, double> factor) const {
-    ++s.t;
-    const auto now = numbers<typename B::real>(s.t, rate);
-    for_each_together(
-        [&](auto& x, const auto& gradient, auto& m, auto& v) {
-          be.adam(x, gradient, m, v, now, factor);
-        },
-        p, g, s.m, s.v);
+    move(p, g, s, rate, [&](auto& x, const auto& gradient, auto& m, auto& v, const auto& now) {
+      be.adam(x, gradient, m, v, now, factor);
+    });
   }
 
   /// The same with the decoder's rows kept at length 1, in one pass over them.
@@ -63,17 +59,13 @@ struct adam {
   template <class B>
   void step(B& be, sae_parameters<B>& p, const sae_parameters<B>& g, state<B>& s, double rate,
             const_view<B, double> factor, const unit_length_rule& rows) const {
-    ++s.t;
-    const auto now = numbers<typename B::real>(s.t, rate);
-    for_each_together(
-        [&](auto& x, const auto& gradient, auto& m, auto& v) {
-          if (&x == &p.decoder) {
-            be.adam_unit_rows(x, gradient, m, v, now, rows, factor);
-          } else {
-            be.adam(x, gradient, m, v, now, factor);
-          }
-        },
-        p, g, s.m, s.v);
+    move(p, g, s, rate, [&](auto& x, const auto& gradient, auto& m, auto& v, const auto& now) {
+      if (&x == &p.decoder) {
+        be.adam_unit_rows(x, gradient, m, v, now, rows, factor);
+      } else {
+        be.adam(x, gradient, m, v, now, factor);
+      }
+    });
   }
 
   /// What one matrix is moved by in step t, counted from 1.
@@ -87,6 +79,18 @@ struct adam {
             .correction1 = static_cast<Real>(1 - std::pow(beta1, n)),
             .correction2 = static_cast<Real>(1 - std::pow(beta2, n)),
             .decay = static_cast<Real>(rate * weight_decay)};
+  }
+
+ private:
+  /// f(matrix, gradient, first moment, second moment, numbers of this step) for every matrix.
+  template <class B, class F>
+  void move(sae_parameters<B>& p, const sae_parameters<B>& g, state<B>& s, double rate,
+            const F& f) const {
+    ++s.t;
+    const auto now = numbers<typename B::real>(s.t, rate);
+    for_each_together(
+        [&](auto& x, const auto& gradient, auto& m, auto& v) { f(x, gradient, m, v, now); }, p, g,
+        s.m, s.v);
   }
 };
 

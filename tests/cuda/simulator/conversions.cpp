@@ -70,7 +70,7 @@ void from_float(machine&, warp& w, const instruction& in, u32 lanes) {
   for_lanes(lanes, [&](u32 l) {
     double x = in.from == type::f_64   ? get<double>(a, l)
                : in.from == type::f_32 ? flushed(get<float>(a, l), in)
-                                       : std::bit_cast<float>(get<u32>(a, l) << 16);
+                                       : from_bf16(get<u32>(a, l));
     x = in.mode == 'n'   ? std::nearbyint(x)
         : in.mode == 'z' ? std::trunc(x)
         : in.mode == 'm' ? std::floor(x)

@@ -79,8 +79,7 @@ void match(machine&, warp& w, const instruction& in, u32 lanes) {
 void tensor_core(machine&, warp& w, const instruction& in, u32) {
   float a[16][16], b[16][8], c[16][8];
   const auto half = [&](const operand& o, u32 l, u32 which) {
-    const u32 bits = static_cast<u32>(w.lanes(o)[l] >> (16 * which) & 0xffff) << 16;
-    return std::bit_cast<float>(bits);
+    return from_bf16(static_cast<u32>(w.lanes(o)[l] >> (16 * which) & 0xffff));
   };
   const auto& parts = [&](std::size_t o) -> const std::vector<operand>& {
     return in.operands[o].parts;

@@ -53,22 +53,21 @@ struct verdict {
   }
 } at_the_end;
 
+template <class T>
+T read(const u8* p) {
+  T x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+
 void load(const u8* fat_binary) {
-  u32 magic = 0;
-  u16 header = 0;
-  u64 bytes = 0;
-  std::memcpy(&magic, fat_binary, sizeof magic);
-  std::memcpy(&header, fat_binary + 6, sizeof header);
-  std::memcpy(&bytes, fat_binary + 8, sizeof bytes);
-  if (magic != 0xBA55ED50) refuse("not a fat binary");
-  const u8* const end = fat_binary + header + bytes;
-  for (const u8* p = fat_binary + header; p < end;) {
-    u16 kind = 0;
-    u32 before = 0;
-    u64 size = 0;
-    std::memcpy(&kind, p, sizeof kind);
-    std::memcpy(&before, p + 4, sizeof before);
-    std::memcpy(&size, p + 8, sizeof size);
+  if (read<u32>(fat_binary) != 0xBA55ED50) refuse("not a fat binary");
+  const u8* p = fat_binary + read<u16>(fat_binary + 6);
+  const u8* const end = p + read<u64>(fat_binary + 8);
+  while (p < end) {
+    const auto kind = read<u16>(p);
+    const auto before = read<u32>(p + 4);
+    const auto size = read<u64>(p + 8);
     if (kind == 1) {  // PTX; others are code of one architecture
       std::string_view text(reinterpret_cast<const char*>(p + before), size);
       text = text.substr(0, text.find('\0'));
@@ -122,10 +121,8 @@ extern "C" {
 
 void** __cudaRegisterFatBinary(void* wrapper) {
   static void* handle = nullptr;
-  const u8* fat_binary = nullptr;
-  std::memcpy(&fat_binary, static_cast<const u8*>(wrapper) + 8, sizeof fat_binary);
   try {
-    load(fat_binary);
+    load(read<const u8*>(static_cast<const u8*>(wrapper) + 8));
   } catch (const std::exception& e) {
     refuse(e.what());
   }

@@ -27,7 +27,7 @@ void machine::fatal(const instruction& in, const warp& w, u32 lane, u64 address,
   std::snprintf(place, sizeof place, ": address 0x%llx, block %llu, thread %u | ",
                 static_cast<unsigned long long>(address),
                 static_cast<unsigned long long>(block_number_), w.index * 32 + lane);
-  findings::get().fatal(what + place + in.text + " | " + readable(f_->name));
+  throw std::runtime_error(what + place + in.text + " | " + readable(f_->name));
 }
 
 void machine::run(const function& f, const std::array<u32, 3>& grid,

@@ -83,7 +83,7 @@ std::pair<u64, u64> device_memory::around(u64 address) const {
 u8* device_memory::range(u64 address, u64 bytes, bool writes, const char* what) {
   const auto [begin, end] = around(address);
   if (begin == 0 || bytes > end - address) {
-    findings::get().fatal(std::string("out of bounds: ") + what);
+    throw std::runtime_error(std::string("out of bounds: ") + what);
   }
   if (writes) {
     note_written(address, bytes);

@@ -17,11 +17,6 @@ class findings {
   void add(const std::string& what) {
     if (counts_.size() < 200 || counts_.contains(what)) ++counts_[what];
   }
-  /// An error that stops the device.
-  [[noreturn]] void fatal(const std::string& what) {
-    add(what);
-    throw std::runtime_error(what);
-  }
   const std::map<std::string, u64>& counts() const { return counts_; }
 
  private:
@@ -67,7 +62,8 @@ class device_memory {
   bool is_written(u64 address, u64 bytes) const {
     return std::memchr(written_ + (address - base_), 0, bytes) == nullptr;
   }
-  /// A range that a copy or a product reads or writes; a finding that names it where it may not.
+  /// A range that a copy or a product reads or writes; throws, or adds a finding, with its name
+  /// where it may not.
   u8* range(u64 address, u64 bytes, bool writes, const char* what);
 
   touches& last(u64 address) { return last_[(address - base_) / 4]; }

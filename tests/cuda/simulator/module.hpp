@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -58,6 +59,7 @@ constexpr u32 bytes_of(type t) {
       return 4;
   }
 }
+inline float from_bf16(u32 bits) { return std::bit_cast<float>(bits << 16); }
 constexpr bool is_signed(type t) {
   return t == type::s_8 || t == type::s_16 || t == type::s_32 || t == type::s_64;
 }

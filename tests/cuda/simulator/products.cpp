@@ -65,10 +65,7 @@ T load(const u8* p, cudaDataType_t type) {
   if (type == CUDA_R_16BF) {
     u16 half = 0;
     std::memcpy(&half, p, sizeof half);
-    const u32 bits = u32{half} << 16;
-    float x = 0;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
+    return from_bf16(half);
   }
   T x;
   std::memcpy(&x, p, sizeof x);

@@ -73,18 +73,14 @@ void adam_unit_rows(thread_pool& pool, V parameters, C gradient, V m, V v, const
     for (std::size_t r = first; r < first + count; ++r) {
       Real* p = parameters.row_data(r);
       const Real* g = gradient.row_data(r);
-      if (rows.project) {
-        const projected_row<Real> row(g, p, d, static_cast<Real>(rows.projection_epsilon));
-        Real left[adam_entries<Real>::run];
-        for (std::size_t i = 0; i < d; i += move.run) {
-          const std::size_t size = std::min(move.run, d - i);
-          row.take(g + i, p + i, left, size);
-          move(p + i, left, m.row_data(r) + i, v.row_data(r) + i, size);
-        }
-      } else {
-        for (std::size_t i = 0; i < d; i += move.run) {
-          move(p + i, g + i, m.row_data(r) + i, v.row_data(r) + i, std::min(move.run, d - i));
-        }
+      const projected_row<Real> row =
+          rows.project ? projected_row<Real>(g, p, d, static_cast<Real>(rows.projection_epsilon))
+                       : projected_row<Real>();
+      Real left[adam_entries<Real>::run];
+      for (std::size_t i = 0; i < d; i += move.run) {
+        const std::size_t size = std::min(move.run, d - i);
+        row.take(g + i, p + i, left, size);
+        move(p + i, left, m.row_data(r) + i, v.row_data(r) + i, size);
       }
       rescale_row(p, d, static_cast<Real>(rows.length_epsilon));
     }

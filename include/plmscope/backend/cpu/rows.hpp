@@ -165,9 +165,10 @@ void normalize_rows(thread_pool& pool, V x, Real epsilon) {
   });
 }
 
-/// The part of one row g along another, w.
+/// The part of one row g along another, w; by default none.
 template <class Real>
 struct projected_row {
+  projected_row() = default;
   projected_row(const Real* g, const Real* w, std::size_t d, Real epsilon)
       : norm(std::sqrt(dot(w, w, d)) + epsilon) {
     if (norm > Real{0}) along = dot(g, w, d) / norm;
@@ -180,7 +181,7 @@ struct projected_row {
     }
     for (std::size_t j = 0; j < n; ++j) out[j] = g[j] - along * (w[j] / norm);
   }
-  Real norm;
+  Real norm = 0;
   Real along = 0;
 };
 
